@@ -1,1 +1,3 @@
-//! soloring: engine.
+//! The io_uring engine: setup, enter, register, requests, operations.
+
+pub mod uapi;
