@@ -14,6 +14,7 @@ pub use linux_raw_sys::io_uring::{
     io_uring_sync_cancel_reg as SyncCancelReg,
 };
 
+pub mod cookie;
 pub mod errno;
 pub mod extra;
 pub mod op;

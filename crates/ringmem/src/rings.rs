@@ -1,0 +1,241 @@
+//! Typed access to the shared rings: heads, tails, flags, and entries by value.
+#![allow(unsafe_code)]
+
+use crate::layout::{Layout, SqeSize, off};
+use crate::map::Mapping;
+use soloring_abi::{Cqe, Errno, Sqe};
+use std::sync::atomic::{AtomicU32, Ordering};
+
+/// The rings of one context: two regions and their layout.
+///
+/// All methods take `&self`; who may call which is the ring lock's business (see LOCKING.md).
+pub struct Rings {
+    rings: usize,
+    sqes: usize,
+    layout: Layout,
+    sq_mask: u32,
+    cq_mask: u32,
+    array: usize,
+    mapping: Mapping,
+    sqe_mapping: Option<Mapping>,
+}
+
+impl Rings {
+    /// Rings in a memory file of ours: ring region first, SQEs in the pages after it.
+    ///
+    /// # Errors
+    /// What [`Mapping::create`] gives.
+    pub fn create(
+        layout: Layout,
+        keep_fd: impl Fn(i32) -> Result<i32, Errno>,
+    ) -> Result<Self, Errno> {
+        let mapping = Mapping::create(layout.rings_mapped() + layout.sqes_mapped(), keep_fd)?;
+        let sqes = mapping.addr() + layout.rings_mapped();
+        Ok(Self::init(layout, mapping, None, sqes))
+    }
+
+    /// Rings in pages that the program brought: the ring region and the SQEs, each adopted.
+    pub fn adopt(layout: Layout, rings: Mapping, sqes: Mapping) -> Self {
+        let addr = sqes.addr();
+        Self::init(layout, rings, Some(sqes), addr)
+    }
+
+    fn init(layout: Layout, mapping: Mapping, sqe_mapping: Option<Mapping>, sqes: usize) -> Self {
+        assert!(layout.sq_entries.is_power_of_two() && layout.cq_entries.is_power_of_two());
+        assert!(mapping.bytes() >= layout.rings_mapped());
+        let this = Rings {
+            rings: mapping.addr(),
+            sqes,
+            layout,
+            sq_mask: layout.sq_entries - 1,
+            cq_mask: layout.cq_entries - 1,
+            array: mapping.addr() + layout.array_offset() as usize,
+            mapping,
+            sqe_mapping,
+        };
+        for word in [
+            off::SQ_HEAD,
+            off::SQ_TAIL,
+            off::CQ_HEAD,
+            off::CQ_TAIL,
+            off::SQ_DROPPED,
+            off::SQ_FLAGS,
+            off::CQ_FLAGS,
+            off::CQ_OVERFLOW,
+        ] {
+            this.word(word).store(0, Ordering::Relaxed);
+        }
+        this.word(off::SQ_MASK).store(this.sq_mask, Ordering::Relaxed);
+        this.word(off::CQ_MASK).store(this.cq_mask, Ordering::Relaxed);
+        this.word(off::SQ_ENTRIES).store(layout.sq_entries, Ordering::Relaxed);
+        this.word(off::CQ_ENTRIES).store(layout.cq_entries, Ordering::Relaxed);
+        this
+    }
+
+    pub fn layout(&self) -> &Layout {
+        &self.layout
+    }
+
+    /// The region behind `IORING_OFF_SQ_RING` and `IORING_OFF_CQ_RING`, then `IORING_OFF_SQES`.
+    pub fn mapping(&self) -> &Mapping {
+        &self.mapping
+    }
+
+    /// The SQE region, when it is a region of its own (NO_MMAP).
+    pub fn sqe_mapping(&self) -> Option<&Mapping> {
+        self.sqe_mapping.as_ref()
+    }
+
+    #[inline(always)]
+    fn word(&self, offset: u32) -> &AtomicU32 {
+        // SAFETY: `offset` is one of the header offsets, inside the region that `self.mapping` keeps
+        // mapped, and 4-byte aligned; all access from our side goes through this atomic.
+        unsafe { AtomicU32::from_ptr((self.rings + offset as usize) as *mut u32) }
+    }
+
+    /// Tail of the SQ as the program published it.
+    #[inline]
+    pub fn sq_tail(&self) -> u32 {
+        // Acquire: pairs with the program's release store of the tail, after it wrote the entries.
+        self.word(off::SQ_TAIL).load(Ordering::Acquire)
+    }
+
+    /// Head of the SQ as last published by us. Used to resume in a forked child.
+    pub fn sq_head(&self) -> u32 {
+        self.word(off::SQ_HEAD).load(Ordering::Relaxed)
+    }
+
+    /// Publishes how far entries were consumed.
+    #[inline]
+    pub fn set_sq_head(&self, head: u32) {
+        // Release: pairs with the program's acquire load of the head before it overwrites an entry.
+        self.word(off::SQ_HEAD).store(head, Ordering::Release);
+    }
+
+    /// Index of the SQE that SQ position `pos` names, or `None` when the program wrote an index that
+    /// does not exist. Without an index array the position itself is the index.
+    #[inline]
+    pub fn sqe_index(&self, pos: u32) -> Option<u32> {
+        let slot = pos & self.sq_mask;
+        if !self.layout.sq_array {
+            return Some(slot);
+        }
+        // SAFETY: `slot` is masked, so the word lies in the index array inside the mapped region.
+        let word = unsafe { AtomicU32::from_ptr((self.array + slot as usize * 4) as *mut u32) };
+        let index = word.load(Ordering::Relaxed);
+        (index < self.layout.sq_entries).then_some(index)
+    }
+
+    /// Copies SQE `index` out. The program may be writing it meanwhile: the copy is then some mix of
+    /// old and new words, and is checked as a whole afterwards.
+    #[inline]
+    pub fn sqe(&self, index: u32) -> Sqe {
+        let slot = (index & self.sq_mask) as usize;
+        let shift = match self.layout.sqe {
+            SqeSize::B64 => 6,
+            SqeSize::B128 => 7,
+        };
+        let from = (self.sqes + (slot << shift)) as *const [u64; 8];
+        // SAFETY: the masked slot lies in the SQE region; volatile, since the program may write to it;
+        // `Sqe` is 64 bytes of plain integers, any bit pattern is a value.
+        unsafe { std::mem::transmute::<[u64; 8], Sqe>(std::ptr::read_volatile(from)) }
+    }
+
+    pub fn sq_dropped_inc(&self) {
+        let word = self.word(off::SQ_DROPPED);
+        word.store(word.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
+    }
+
+    /// Sets bits of `sq_ring->flags` (`IORING_SQ_*`).
+    pub fn sq_flags_set(&self, bits: u32) {
+        // SeqCst: NEED_WAKEUP and TASKRUN are Dekker-style against the program's tail store and fence.
+        self.word(off::SQ_FLAGS).fetch_or(bits, Ordering::SeqCst);
+    }
+
+    pub fn sq_flags_clear(&self, bits: u32) {
+        self.word(off::SQ_FLAGS).fetch_and(!bits, Ordering::SeqCst);
+    }
+
+    pub fn sq_flags(&self) -> u32 {
+        self.word(off::SQ_FLAGS).load(Ordering::Relaxed)
+    }
+
+    /// Head of the CQ as the program published it.
+    #[inline]
+    pub fn cq_head(&self) -> u32 {
+        // Acquire: pairs with the program's release store of the head, after it read the entries.
+        self.word(off::CQ_HEAD).load(Ordering::Acquire)
+    }
+
+    pub fn cq_tail(&self) -> u32 {
+        self.word(off::CQ_TAIL).load(Ordering::Relaxed)
+    }
+
+    /// Publishes completions up to `tail`.
+    #[inline]
+    pub fn set_cq_tail(&self, tail: u32) {
+        // Release: pairs with the program's acquire load of the tail before it reads the entries.
+        self.word(off::CQ_TAIL).store(tail, Ordering::Release);
+    }
+
+    /// Writes a completion at CQ position `pos`; `extra` goes to the second half of a 32-byte entry.
+    #[inline]
+    pub fn write_cqe(&self, pos: u32, cqe: Cqe, extra: [u64; 2]) {
+        let slot = (pos & self.cq_mask) as usize;
+        let at = self.rings + off::CQES as usize + (slot << self.layout.cqe_shift());
+        // SAFETY: the masked slot lies in the CQE array; volatile, since the program maps it too.
+        unsafe {
+            std::ptr::write_volatile(at as *mut Cqe, cqe);
+            if self.layout.cqe_shift() == 5 {
+                std::ptr::write_volatile((at + 16) as *mut [u64; 2], extra);
+            }
+        }
+    }
+
+    /// `cq_ring->flags` (`IORING_CQ_*`), written by the program.
+    pub fn cq_flags(&self) -> u32 {
+        self.word(off::CQ_FLAGS).load(Ordering::Relaxed)
+    }
+
+    pub fn cq_overflow_inc(&self) {
+        let word = self.word(off::CQ_OVERFLOW);
+        word.store(word.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::layout::CqeSize;
+
+    fn rings() -> Rings {
+        let layout = Layout {
+            sq_entries: 4,
+            cq_entries: 8,
+            sqe: SqeSize::B64,
+            cqe: CqeSize::B16,
+            sq_array: true,
+        };
+        Rings::create(layout, Ok).unwrap()
+    }
+
+    #[test]
+    fn garbage_indices_stay_inside() {
+        let r = rings();
+        assert_eq!(r.sqe_index(u32::MAX), Some(0));
+        for pos in [0u32, 3, 4, 77, u32::MAX] {
+            let _ = r.sqe(pos);
+            r.write_cqe(pos, Cqe { user_data: 1, res: 2, flags: 3 }, [0; 2]);
+        }
+        assert_eq!(r.word(off::SQ_MASK).load(Ordering::Relaxed), 3);
+        assert_eq!(r.word(off::CQ_ENTRIES).load(Ordering::Relaxed), 8);
+    }
+
+    #[test]
+    fn index_beyond_the_entries_is_refused() {
+        let r = rings();
+        // SAFETY: first word of the index array of a ring that this test owns.
+        unsafe { std::ptr::write_volatile(r.array as *mut u32, 4) };
+        assert_eq!(r.sqe_index(0), None);
+    }
+}
