@@ -70,8 +70,7 @@ impl Layout {
         if !self.sq_array {
             return 0;
         }
-        let end = off::CQES as usize + ((self.cq_entries as usize) << self.cqe_shift());
-        ((end + CACHE_LINE - 1) & !(CACHE_LINE - 1)) as u32
+        ((self.cqes_end() + CACHE_LINE - 1) & !(CACHE_LINE - 1)) as u32
     }
 
     /// Exact length of the ring region in bytes.
@@ -79,8 +78,13 @@ impl Layout {
         if self.sq_array {
             self.array_offset() as usize + self.sq_entries as usize * 4
         } else {
-            off::CQES as usize + ((self.cq_entries as usize) << self.cqe_shift())
+            self.cqes_end()
         }
+    }
+
+    /// End of header and completions. With 32-byte entries the kernel doubles the header as well.
+    fn cqes_end(&self) -> usize {
+        (off::CQES as usize + self.cq_entries as usize * 16) << (self.cqe_shift() - 4)
     }
 
     /// Length of the ring region rounded up to whole pages.
@@ -138,7 +142,7 @@ mod tests {
             sq_array: true,
         };
         assert_eq!(l.array_offset(), 320);
-        assert_eq!(Layout { cqe: CqeSize::B32, ..l }.array_offset(), 576 + 64);
+        assert_eq!(Layout { cqe: CqeSize::B32, ..l }.array_offset(), 640);
         assert_eq!(Layout { sq_array: false, ..l }.array_offset(), 0);
         assert_eq!(l.rings_bytes(), 320 + 32);
         assert_eq!(l.sqes_mapped(), 4096);
