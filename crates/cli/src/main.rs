@@ -1,1 +1,40 @@
-fn main() {}
+//! The `soloring` command: reads the command line and hands over to one file per command.
+
+mod demo;
+mod deny;
+mod launch;
+mod out;
+mod stats;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// io_uring in user space: runs io_uring programs where the kernel's ring is refused.
+#[derive(Parser)]
+#[command(name = "soloring", version, arg_required_else_help = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run an io_uring program with the kernel's ring denied, and check everything it did
+    Demo(demo::Args),
+    /// The program that `demo` runs: an ordinary io_uring client
+    #[command(name = "__demo-client", hide = true)]
+    DemoClient(demo::client::Args),
+}
+
+fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return out::usage(&error),
+    };
+    let outcome = match cli.command {
+        Command::Demo(args) => demo::main(args),
+        Command::DemoClient(args) => demo::client::main(args),
+    };
+    outcome.unwrap_or_else(|error| out::fail(&error))
+}

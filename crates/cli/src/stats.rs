@@ -1,0 +1,81 @@
+//! What the programs under `soloring run` report as they exit: one JSON object a line, one per process.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use anyhow::{Context, Result, bail};
+use serde::{Deserialize, Serialize};
+
+/// How often the ring lock was taken, and how.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Lock {
+    /// By the ring's submitter, without a read-modify-write.
+    pub owner_elided: u64,
+    /// By the ring's submitter, through the mutex.
+    pub owner_taken: u64,
+    /// By anybody else.
+    pub foreign: u64,
+    /// Times the submitter was made to give up its bias.
+    pub revocations: u64,
+    /// Nanoseconds that foreign lockers waited.
+    pub waited_ns: u64,
+}
+
+/// Totals of one process, or of all.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Stats {
+    /// Operations completed by soloring.
+    pub ops: u64,
+    /// The same by the operation's name (`IORING_OP_` left out).
+    #[serde(default)]
+    pub per_op: BTreeMap<String, u64>,
+    #[serde(default)]
+    pub lock: Lock,
+}
+
+/// Reads the file that programs under `run` appended to, and adds everything up.
+///
+/// # Errors
+/// No file or nothing in it (then no program ran on soloring), or a line that is not what it should be.
+pub fn read(path: &Path) -> Result<Stats> {
+    let text = std::fs::read_to_string(path)
+        .context("the program left no statistics: it did not run on soloring")?;
+    let mut sum = Stats::default();
+    let mut processes = 0;
+    for line in text.lines().filter(|line| !line.trim().is_empty()) {
+        let one: Stats =
+            serde_json::from_str(line).with_context(|| format!("statistics: not valid: {line}"))?;
+        processes += 1;
+        sum.ops += one.ops;
+        for (name, count) in one.per_op {
+            *sum.per_op.entry(name).or_default() += count;
+        }
+        sum.lock.owner_elided += one.lock.owner_elided;
+        sum.lock.owner_taken += one.lock.owner_taken;
+        sum.lock.foreign += one.lock.foreign;
+        sum.lock.revocations += one.lock.revocations;
+        sum.lock.waited_ns += one.lock.waited_ns;
+    }
+    if processes == 0 {
+        bail!("the program left no statistics: it did not run on soloring");
+    }
+    Ok(sum)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    #[test]
+    fn adds_processes_up_and_refuses_an_empty_file() {
+        let mut file = tempfile::NamedTempFile::new().unwrap();
+        assert!(super::read(file.path()).is_err());
+        writeln!(file, r#"{{"pid":1,"ops":3,"per_op":{{"NOP":3}},"lock":{{"owner_elided":1,"owner_taken":2,"foreign":3,"revocations":4,"waited_ns":5}}}}"#).unwrap();
+        writeln!(file, r#"{{"pid":2,"ops":4,"per_op":{{"NOP":1,"READ":3}},"lock":{{"owner_elided":10,"owner_taken":0,"foreign":0,"revocations":0,"waited_ns":0}}}}"#).unwrap();
+        let sum = super::read(file.path()).unwrap();
+        assert_eq!((sum.ops, sum.per_op["NOP"], sum.per_op["READ"]), (7, 4, 3));
+        assert_eq!((sum.lock.owner_elided, sum.lock.waited_ns), (11, 5));
+        writeln!(file, "nonsense").unwrap();
+        assert!(super::read(file.path()).is_err());
+    }
+}
