@@ -13,7 +13,10 @@ pub struct Entry {
     pub wall: Duration,
 }
 
-/// The table, by test name. It is part of this crate, so a line that does not parse is a defect
+/// A test in the table that is newer than the suite in the crate.
+const NEWER: &str = "cmd-zone-reset-all";
+
+/// The table, by test name, without the one test that the crate does not have. It is part of this crate, so a line that does not parse is a defect
 /// of the crate and panics.
 pub fn table() -> BTreeMap<&'static str, Entry> {
     let mut table = BTreeMap::new();
@@ -21,6 +24,7 @@ pub fn table() -> BTreeMap<&'static str, Entry> {
         let entry = parse(line).unwrap_or_else(|| panic!("kernel.tsv: bad line {line:?}"));
         assert!(table.insert(entry.0, entry.1).is_none(), "kernel.tsv: {} twice", entry.0);
     }
+    table.remove(NEWER);
     table
 }
 
@@ -45,7 +49,7 @@ mod tests {
     fn the_table_has_the_counts_it_was_handed_over_with() {
         let table = table();
         let count = |word| table.values().filter(|e| e.verdict.word() == word).count();
-        assert_eq!((count("pass"), count("skip"), count("fail")), (234, 19, 3));
+        assert_eq!((count("pass"), count("skip"), count("fail")), (234, 18, 3));
         assert!(table["send-zerocopy"].wall > Duration::from_secs(60));
     }
 }

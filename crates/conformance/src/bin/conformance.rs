@@ -104,7 +104,7 @@ fn prepare(on: Where) -> Result<Runner> {
         bar.set_position(done as u64);
     })?;
     bar.finish_and_clear();
-    Ok(Runner::new(suite, on, base.join(scratch)))
+    Runner::new(suite, on, base.join(scratch))
 }
 
 /// Runs all tests of the table, by name.
