@@ -1,0 +1,455 @@
+//! The lock: three ways in (owner, foreign, plain mutex) and the way out of each.
+#![allow(unsafe_code)]
+
+use super::bias::{BiasWord, Snapshot};
+use super::guard::{Guard, Mode};
+use super::mutex::Mutex;
+use super::policy::{Policy, Tally};
+use super::prims::{
+    Counter, Futex, Ordering, Padded, SPINS_MAX, ValueCell, current_thread, heavy_available,
+    heavy_fence, light_fence, mutex_forced, now_ns, prepare, spin_loop,
+};
+use super::stats::{LockMode, LockStats};
+use super::token::ThreadToken;
+
+/// The calling thread is inside this lock already: a signal handler has interrupted the holder.
+/// The caller must not wait (for itself); a ring answers -EBUSY.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Reentered;
+
+impl std::fmt::Display for Reentered {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("this thread holds the ring lock already")
+    }
+}
+
+impl std::error::Error for Reentered {}
+
+/// How many different threads can be owners in the life of one lock. A thread that has read the
+/// bias word may be suspended before it writes `busy` for any length of time, so a `busy` word,
+/// once given to a thread, is that thread's for good.
+pub(crate) const OWNER_SLOTS: usize = 2;
+
+/// How far an acquisition by the mutex has come after closing the owner's path.
+enum Entry {
+    /// The lock is held.
+    Inside(Mode),
+    /// A foreign locker has closed the owner's path; the owner may still be inside.
+    Closed { seen: Snapshot, fenced: bool },
+}
+
+/// What one owner writes, and nobody else does.
+#[derive(Debug)]
+struct OwnerSlot {
+    /// 1 while the owner is inside by the biased path, or is trying to get in.
+    busy: Futex,
+    /// Whose slot it is; 0: nobody's yet. Written under the mutex.
+    token: Counter,
+    /// Biased acquisitions.
+    elided: Counter,
+}
+
+/// What the holder of the mutex writes.
+#[derive(Debug)]
+struct Shared {
+    mutex: Mutex,
+    /// The recorded owner's token, biased or not; 0: none.
+    owner: Counter,
+    tally: Tally,
+    owner_taken: Counter,
+    foreign: Counter,
+    heavy_fences: Counter,
+    revocations: Counter,
+    waited_ns: Counter,
+}
+
+/// A value that is only reachable through a [`Guard`], and the lock that hands guards out.
+#[derive(Debug)]
+pub struct CtxLock<T> {
+    slots: [Padded<OwnerSlot>; OWNER_SLOTS],
+    bias: Padded<BiasWord>,
+    shared: Padded<Shared>,
+    forced: bool,
+    value: ValueCell<T>,
+}
+
+// SAFETY: the lock hands out one guard at a time (the argument is in LOCKING.md, the check is the
+// model), so sharing the lock only ever moves exclusive access to the value between threads.
+unsafe impl<T: Send> Sync for CtxLock<T> {}
+
+impl<T> CtxLock<T> {
+    /// A lock without an owner: a mutex until [`Guard::bias_to`] is called.
+    pub fn new(value: T) -> Self {
+        Self::new_in(value, Policy::Auto)
+    }
+
+    /// As [`CtxLock::new`], with a say in whether it may ever be biased. The environment variable
+    /// `SOLORING_LOCK=mutex`, read once per process, forces every lock to be a mutex.
+    pub fn new_in(value: T, policy: Policy) -> Self {
+        prepare();
+        let slot = || {
+            Padded(OwnerSlot {
+                busy: Futex::new(0),
+                token: Counter::default(),
+                elided: Counter::default(),
+            })
+        };
+        Self {
+            slots: [slot(), slot()],
+            bias: Padded(BiasWord::new()),
+            shared: Padded(Shared {
+                mutex: Mutex::new(),
+                owner: Counter::default(),
+                tally: Tally::default(),
+                owner_taken: Counter::default(),
+                foreign: Counter::default(),
+                heavy_fences: Counter::default(),
+                revocations: Counter::default(),
+                waited_ns: Counter::default(),
+            }),
+            forced: policy == Policy::ForceMutex || mutex_forced(),
+            value: ValueCell::new(value),
+        }
+    }
+
+    /// Locks, waiting as long as another thread is inside.
+    #[inline]
+    pub fn lock(&self) -> Result<Guard<'_, T>, Reentered> {
+        let me = current_thread();
+        match self.enter_biased(me)? {
+            Some(slot) => Ok(self.guard(Mode::BiasedOwner, slot)),
+            None => self.lock_by_mutex(me),
+        }
+    }
+
+    /// Locks if that needs no waiting. `None`: another thread is inside.
+    pub fn try_lock(&self) -> Result<Option<Guard<'_, T>>, Reentered> {
+        let me = current_thread();
+        if let Some(slot) = self.enter_biased(me)? {
+            return Ok(Some(self.guard(Mode::BiasedOwner, slot)));
+        }
+        self.refuse_if_inside(me)?;
+        if self.shared.mutex.try_lock(me)?.is_none() {
+            return Ok(None);
+        }
+        let mode = match self.close_path(me) {
+            Entry::Inside(mode) => mode,
+            Entry::Closed { seen, fenced } if self.idle(seen) => self.enter_foreign(seen, fenced),
+            Entry::Closed { .. } => {
+                self.bias.reopen();
+                self.shared.mutex.unlock();
+                return Ok(None);
+            }
+        };
+        Ok(Some(self.guard(mode, 0)))
+    }
+
+    /// Locks two different locks in the order of their addresses, so that two threads with the same
+    /// pair cannot wait for each other. [`Reentered`] also when both are the same lock.
+    #[allow(clippy::type_complexity)]
+    pub fn lock_two<'a>(
+        a: &'a Self,
+        b: &'a Self,
+    ) -> Result<(Guard<'a, T>, Guard<'a, T>), Reentered> {
+        match (a as *const Self).cmp(&(b as *const Self)) {
+            std::cmp::Ordering::Less => {
+                let first = a.lock()?;
+                Ok((first, b.lock()?))
+            }
+            std::cmp::Ordering::Greater => {
+                let first = b.lock()?;
+                Ok((a.lock()?, first))
+            }
+            std::cmp::Ordering::Equal => Err(Reentered),
+        }
+    }
+
+    /// The recorded owner, whether the bias is in force at the moment or not.
+    pub fn owner(&self) -> Option<ThreadToken> {
+        ThreadToken::from_raw(self.shared.owner.get())
+    }
+
+    /// Counts so far. Takes no lock.
+    pub fn stats(&self) -> LockStats {
+        LockStats {
+            owner_elided: self.slots.iter().map(|slot| slot.elided.get()).sum(),
+            owner_taken: self.shared.owner_taken.get(),
+            foreign: self.shared.foreign.get(),
+            heavy_fences: self.shared.heavy_fences.get(),
+            revocations: self.shared.revocations.get(),
+            waited_ns: self.shared.waited_ns.get(),
+            mode: self.lock_mode(),
+        }
+    }
+
+    fn lock_mode(&self) -> LockMode {
+        if self.forced {
+            LockMode::Forced
+        } else if !self.bias.peek().is_unbiased() {
+            LockMode::Biased
+        } else if !heavy_available() {
+            LockMode::NoMembarrier
+        } else if self.shared.owner.get() == 0 {
+            LockMode::Unowned
+        } else {
+            LockMode::GivenUp
+        }
+    }
+
+    /// The value, without locking: nobody else can be inside.
+    pub fn into_inner(self) -> T {
+        self.value.into_inner()
+    }
+
+    /// In the child after `fork`: makes the lock free and unbiased, whatever the parent's other
+    /// threads were doing with it. The recorded owner is forgotten unless it is the calling thread,
+    /// to whom [`Guard::bias_to`] must be said again.
+    ///
+    /// # Safety
+    /// The calling thread is the only one of its process, it holds no guard of this lock, and the
+    /// caller has a plan for a value that another thread of the parent may have left half changed.
+    pub unsafe fn reset_after_fork(&self) {
+        let me = current_thread();
+        for slot in &self.slots {
+            slot.busy.store(0, Ordering::Relaxed);
+            // The calling thread's own slot stays its own: this may run in a signal handler that
+            // interrupted it between its look at the bias word and `busy = 1`.
+            if slot.token.get() != me.get() {
+                slot.token.set(0);
+            }
+        }
+        self.bias.clear();
+        self.shared.mutex.reset();
+        if self.shared.owner.get() != me.get() {
+            self.shared.owner.set(0);
+        }
+    }
+
+    /// The owner's way in. `None`: it is closed, or not this thread's.
+    #[inline(always)]
+    fn enter_biased(&self, me: ThreadToken) -> Result<Option<usize>, Reentered> {
+        let seen = self.bias.peek();
+        if !seen.is_open_to(me) {
+            return Ok(None);
+        }
+        let slot = &self.slots[seen.slot()];
+        // Only this thread writes the word, so this is not a race: it says whether the code that
+        // this very call has interrupted is inside (or half-way in, which is answered the same).
+        if slot.busy.load(Ordering::Relaxed) != 0 {
+            return Err(Reentered);
+        }
+        slot.busy.store(1, Ordering::Relaxed);
+        // With the heavy fence in `close_path`: either our look below sees the closed path, or
+        // the foreign locker's look at `busy` sees our 1. Without it both could go in.
+        light_fence();
+        if self.bias.still(seen) {
+            slot.elided.add(1);
+            Ok(Some(seen.slot()))
+        } else {
+            self.leave_biased(seen.slot());
+            Ok(None)
+        }
+    }
+
+    /// The owner's way out, and back out of a failed attempt.
+    #[inline(always)]
+    fn leave_biased(&self, slot: usize) {
+        // Release pairs with the Acquire in `idle`: what we did to the state happens before what the
+        // foreign locker does.
+        self.slots[slot].busy.store(0, Ordering::Release);
+        // With the heavy fence in `close_path`: either the look below sees the closed path and
+        // wakes, or the foreign locker sees `busy == 0` and does not sleep. Without it: lost wake-up.
+        light_fence();
+        if self.bias.peek().is_contended() {
+            self.wake_foreign(slot);
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn wake_foreign(&self, slot: usize) {
+        self.slots[slot].busy.wake_one();
+    }
+
+    /// Everybody else's way in, and the owner's when the biased path is closed.
+    #[inline(never)]
+    fn lock_by_mutex(&self, me: ThreadToken) -> Result<Guard<'_, T>, Reentered> {
+        self.refuse_if_inside(me)?;
+        let waited_ns = self.shared.mutex.lock(me)?;
+        if waited_ns != 0 {
+            self.shared.waited_ns.add(waited_ns);
+        }
+        let mode = match self.close_path(me) {
+            Entry::Inside(mode) => mode,
+            Entry::Closed { seen, fenced } => {
+                if !self.idle(seen) {
+                    self.wait_idle(seen);
+                }
+                self.enter_foreign(seen, fenced)
+            }
+        };
+        Ok(self.guard(mode, 0))
+    }
+
+    /// A handler that interrupted its own thread's biased critical section must not queue for the
+    /// mutex: whoever holds that waits for this very section to end.
+    fn refuse_if_inside(&self, me: ThreadToken) -> Result<(), Reentered> {
+        let seen = self.bias.peek();
+        // While a thread is inside by the biased path the word names it as the owner: taking the bias
+        // away waits for `busy == 0`.
+        if seen.is_owned_by(me) && self.slots[seen.slot()].busy.load(Ordering::Relaxed) != 0 {
+            return Err(Reentered);
+        }
+        Ok(())
+    }
+
+    /// Second step of an acquisition by the mutex, which the caller holds: closes the owner's path,
+    /// if there is one.
+    #[inline]
+    fn close_path(&self, me: ThreadToken) -> Entry {
+        let seen = self.bias.peek();
+        if seen.is_unbiased() {
+            return Entry::Inside(self.enter_unbiased(me));
+        }
+        self.bias.close(seen);
+        if seen.is_owned_by(me) {
+            // Only this thread uses the path, and it is here: no fence, nobody to wait for.
+            self.shared.owner_taken.add(1);
+            return Entry::Inside(Mode::OwnerMutex);
+        }
+        // With the light fences of the owner's way in and way out.
+        Entry::Closed { seen, fenced: heavy_fence() }
+    }
+
+    /// Third step, of a foreign locker only: the path is closed and the owner was seen outside.
+    fn enter_foreign(&self, seen: Snapshot, fenced: bool) -> Mode {
+        let shared = &self.shared;
+        shared.foreign.add(1);
+        shared.heavy_fences.add(1);
+        if fenced {
+            if !shared.tally.foreign_while_biased(self.slots[seen.slot()].elided.get()) {
+                return Mode::BiasedForeign;
+            }
+            shared.tally.lost();
+        }
+        self.drop_bias();
+        Mode::Mutex
+    }
+
+    fn enter_unbiased(&self, me: ThreadToken) -> Mode {
+        let shared = &self.shared;
+        if shared.owner.get() != me.get() {
+            shared.foreign.add(1);
+            shared.tally.foreign_while_given_up();
+            return Mode::Mutex;
+        }
+        shared.owner_taken.add(1);
+        if shared.tally.owner_while_given_up() && self.try_bias(me) {
+            return Mode::OwnerMutex;
+        }
+        Mode::Mutex
+    }
+
+    #[inline]
+    fn idle(&self, seen: Snapshot) -> bool {
+        // Acquire pairs with the Release in `leave_biased`.
+        self.slots[seen.slot()].busy.load(Ordering::Acquire) == 0
+    }
+
+    /// Waits for the owner's critical section to end. No new one can begin: the path is closed.
+    #[cold]
+    fn wait_idle(&self, seen: Snapshot) {
+        let start = now_ns();
+        let mut spins = SPINS_MAX;
+        while !self.idle(seen) {
+            if spins > 0 {
+                spins -= 1;
+                spin_loop();
+            } else {
+                self.slots[seen.slot()].busy.wait(1);
+            }
+        }
+        self.shared.waited_ns.add(now_ns().wrapping_sub(start));
+    }
+
+    /// The caller holds the lock by the mutex, the biased path closed with a heavy fence.
+    fn drop_bias(&self) {
+        self.bias.clear();
+        self.shared.revocations.add(1);
+    }
+
+    /// Biases the lock to `owner`, path closed. The caller holds the lock by the mutex; the path of
+    /// the owner before, if any, is closed. `false`: not possible, the lock is unbiased then.
+    fn try_bias(&self, owner: ThreadToken) -> bool {
+        let is_or_was = |slot: &Padded<OwnerSlot>| slot.token.get() == owner.get();
+        let is_free = |slot: &Padded<OwnerSlot>| slot.token.get() == 0;
+        let slots = &self.slots;
+        let slot = slots.iter().position(is_or_was).or_else(|| slots.iter().position(is_free));
+        match slot {
+            Some(slot) if !self.forced && heavy_available() => {
+                slots[slot].token.set(owner.get());
+                self.bias.set(owner, slot);
+                self.shared.tally.start_biased(slots[slot].elided.get());
+                true
+            }
+            _ => {
+                self.bias.clear();
+                false
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn guard(&self, mode: Mode, slot: usize) -> Guard<'_, T> {
+        Guard::new(self, mode, slot, self.value.access())
+    }
+
+    /// Releases; `mode` and `slot` are those of the acquisition, or what `rebias` made of the mode.
+    #[inline(always)]
+    pub(crate) fn unlock(&self, mode: Mode, slot: usize) {
+        match mode {
+            Mode::BiasedOwner => self.leave_biased(slot),
+            Mode::Mutex => self.shared.mutex.unlock(),
+            Mode::OwnerMutex | Mode::BiasedForeign => {
+                self.bias.reopen();
+                self.shared.mutex.unlock();
+            }
+        }
+    }
+
+    /// Changes the recorded owner. The caller holds the lock by the mutex, in `mode`; returns the
+    /// mode that it holds it in afterwards.
+    pub(crate) fn rebias(&self, mode: Mode, owner: Option<ThreadToken>) -> Mode {
+        debug_assert!(mode != Mode::BiasedOwner);
+        let me = current_thread();
+        self.shared.owner.set(owner.map_or(0, ThreadToken::get));
+        match owner {
+            Some(owner) if self.try_bias(owner) => {
+                if owner == me {
+                    Mode::OwnerMutex
+                } else {
+                    Mode::BiasedForeign
+                }
+            }
+            Some(_) => Mode::Mutex,
+            None => {
+                if mode != Mode::Mutex {
+                    self.drop_bias();
+                }
+                Mode::Mutex
+            }
+        }
+    }
+
+    /// Changes the recorded owner on behalf of the owner, who has just left by the biased path.
+    pub(crate) fn rebias_from_outside(&self, owner: Option<ThreadToken>) {
+        // `Reentered` here: this is a signal handler that interrupted its own thread on the way into
+        // the mutex. It must not wait for that, and the bias stays as it is.
+        if let Ok(mut guard) = self.lock_by_mutex(current_thread()) {
+            match owner {
+                Some(owner) => guard.bias_to(owner),
+                None => guard.unbias(),
+            }
+        }
+    }
+}
