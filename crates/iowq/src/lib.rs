@@ -1,1 +1,19 @@
-//! soloring: iowq.
+//! Worker threads for requests that must block (io-wq): two classes with a limit each, hashed serialisation, interruption.
+
+mod affinity;
+mod interrupt;
+mod park;
+mod signal;
+mod state;
+mod sys;
+mod thread;
+mod work;
+mod worker;
+mod wq;
+
+pub use interrupt::Interrupt;
+pub use work::{CancelOutcome, Class, Ticket, Work};
+pub use wq::{Config, Stats, Wq};
+
+#[cfg(test)]
+mod wq_tests;

@@ -1,0 +1,167 @@
+//! Interrupting the system call that a worker is blocked in.
+//!
+//! A signal that arrives just before the call starts is spent for nothing. So a raised interrupt goes on: one signal at once,
+//! then a kernel timer aimed at the thread repeats it until the work asks [`Interrupt::cancelled`] (which
+//! answers true) or ends. The canceller never waits. Where the kernel gives no timer, a short-lived thread repeats it.
+//!
+//! When the next work of the same worker starts, the timer is gone and no signal is pending: deleting the timer is a
+//! system call of the worker itself, and pending signals are delivered on its way back.
+
+use crate::{signal, sys};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+const REPEAT_FIRST: Duration = Duration::from_micros(100);
+const REPEAT_INTERVAL: Duration = Duration::from_millis(1);
+
+const CALM: u32 = 0;
+const RAISED: u32 = 1;
+const ACKNOWLEDGED: u32 = 2;
+
+/// Tells a running work whether a cancel has hit it. One per worker, used for one work after the other.
+///
+/// `state`: CALM -> RAISED by a canceller under the pool's mutex while the worker runs the work in question;
+/// RAISED -> ACKNOWLEDGED and back to CALM by the worker only.
+pub struct Interrupt {
+    state: AtomicU32,
+    target: Mutex<Target>,
+}
+
+struct Target {
+    /// 0 before the thread runs and from its exit on: nobody signals a thread number that may be somebody else's.
+    tid: i32,
+    /// The one signal that the thread has open.
+    signo: i32,
+    timer: Option<sys::ThreadTimer>,
+}
+
+impl Interrupt {
+    pub(crate) fn new() -> Self {
+        Self {
+            state: AtomicU32::new(CALM),
+            target: Mutex::new(Target { tid: 0, signo: 0, timer: None }),
+        }
+    }
+
+    /// Whether this work was cancelled. True also ends the interruption: calls made from now on are left alone.
+    pub fn cancelled(&self) -> bool {
+        // Acquire: pairs with the Release in `raise`, so that what the canceller wrote before is seen.
+        match self.state.load(Ordering::Acquire) {
+            CALM => false,
+            RAISED => {
+                self.acknowledge();
+                true
+            }
+            _ => true,
+        }
+    }
+
+    #[cold]
+    fn acknowledge(&self) {
+        // The mutex waits for a canceller between its store to `state` and its timer.
+        let mut target = self.target.lock().unwrap_or_else(PoisonError::into_inner);
+        self.state.store(ACKNOWLEDGED, Ordering::Relaxed);
+        target.calm();
+    }
+
+    /// The cancelling side. The caller holds the pool's mutex, and the worker runs the work that is meant.
+    /// Returns whether a signal was sent now (false: raised before, or not possible).
+    pub(crate) fn raise(self: &Arc<Self>) -> bool {
+        let mut target = self.target.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.state.load(Ordering::Relaxed) != CALM {
+            return false;
+        }
+        // Release: pairs with the Acquire in `cancelled`.
+        self.state.store(RAISED, Ordering::Release);
+        if target.tid == 0 || signal::reserve() != Some(target.signo) {
+            return false;
+        }
+        let (tid, signo) = (target.tid, target.signo);
+        match sys::ThreadTimer::start(tid, signo, REPEAT_FIRST, REPEAT_INTERVAL) {
+            Ok(timer) => target.timer = Some(timer),
+            Err(_) => self.repeat_from_thread(),
+        }
+        sys::tgkill(tid, signo).is_ok()
+    }
+
+    /// Repeats the signal without a kernel timer (RLIMIT_SIGPENDING used up, or timer_create refused by a sandbox).
+    #[cold]
+    fn repeat_from_thread(self: &Arc<Self>) {
+        let this = Arc::clone(self);
+        // When this fails too, the one signal of `raise` has to do; nothing else is left to try.
+        let _ = crate::thread::spawn(move || {
+            let mut pause = REPEAT_FIRST;
+            loop {
+                std::thread::sleep(pause);
+                pause = (pause * 2).min(REPEAT_INTERVAL);
+                let target = this.target.lock().unwrap_or_else(PoisonError::into_inner);
+                // CALM and RAISED again for the next work is possible meanwhile; that one wants the signal as well.
+                if target.tid == 0 || this.state.load(Ordering::Relaxed) != RAISED {
+                    return;
+                }
+                if signal::reserve() == Some(target.signo) {
+                    let _ = sys::tgkill(target.tid, target.signo);
+                }
+            }
+        });
+    }
+
+    /// Calls `f` with the worker's thread number while that cannot become somebody else's; not at all when the thread is gone.
+    pub(crate) fn with_tid(&self, f: impl FnOnce(i32)) {
+        let target = self.target.lock().unwrap_or_else(PoisonError::into_inner);
+        if target.tid != 0 {
+            f(target.tid);
+        }
+    }
+
+    /// The worker, first thing on its thread.
+    pub(crate) fn attach(&self) -> i32 {
+        let signo = signal::reserve().unwrap_or(0);
+        sys::set_sigmask(signal::worker_mask(signo));
+        let mut target = self.target.lock().unwrap_or_else(PoisonError::into_inner);
+        target.tid = sys::gettid();
+        target.signo = signo;
+        signo
+    }
+
+    /// The worker, before a work: follows a change of the reserved signal.
+    pub(crate) fn refresh(&self, signo_seen: &mut i32) {
+        let signo = signal::current();
+        if signo != *signo_seen {
+            *signo_seen = signo;
+            sys::set_sigmask(signal::worker_mask(signo));
+            self.target.lock().unwrap_or_else(PoisonError::into_inner).signo = signo;
+        }
+    }
+
+    /// The worker, when its work has ended and under the pool's mutex, so that nobody can raise for that work any more.
+    pub(crate) fn settle(&self) {
+        if self.state.load(Ordering::Relaxed) != CALM {
+            self.settle_slow();
+        }
+    }
+
+    #[cold]
+    fn settle_slow(&self) {
+        let mut target = self.target.lock().unwrap_or_else(PoisonError::into_inner);
+        self.state.store(CALM, Ordering::Relaxed);
+        target.calm();
+    }
+
+    /// The worker, last thing on its thread.
+    pub(crate) fn detach(&self) {
+        let mut target = self.target.lock().unwrap_or_else(PoisonError::into_inner);
+        target.calm();
+        target.tid = 0;
+    }
+}
+
+impl Target {
+    /// On the worker's own thread: no more signals, and none pending when it returns.
+    fn calm(&mut self) {
+        self.timer = None;
+        // Any system call delivers what is pending; without a timer the line above made none.
+        sys::getpid();
+    }
+}
