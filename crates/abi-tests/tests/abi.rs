@@ -1,0 +1,31 @@
+//! `cargo test -p soloring-abi-tests`: each case as `kernel::family::case` and `soloring::family::case`.
+
+use libtest_mimic::{Arguments, Failed, Trial};
+use soloring_abi_tests::{case, families::FAMILIES, gaps, runner};
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    if let Some(status) = runner::child_main() {
+        return status;
+    }
+    let args = Arguments::from_args();
+    let refusal = runner::kernel_refusal();
+    let engine_missing = runner::engine_missing();
+    let mut trials = Vec::new();
+    for name in case::names(FAMILIES) {
+        let kernel = format!("kernel::{name}");
+        let trial = Trial::test(kernel.clone(), move || {
+            runner::run_in_child(&kernel).map(|_| ()).map_err(Failed::from)
+        });
+        trials.push(match &refusal {
+            Some(why) => trial.with_kind(why.clone()).with_ignored_flag(true),
+            None => trial,
+        });
+        let trial = Trial::test(format!("soloring::{name}"), move || gaps::judge(&name));
+        trials.push(match engine_missing {
+            true => trial.with_kind("no engine yet").with_ignored_flag(true),
+            false => trial,
+        });
+    }
+    libtest_mimic::run(&args, trials).exit_code()
+}
