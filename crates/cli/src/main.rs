@@ -1,9 +1,11 @@
 //! The `soloring` command: reads the command line and hands over to one file per command.
 
+mod backend;
 mod demo;
 mod deny;
 mod launch;
 mod out;
+mod probe;
 mod stats;
 
 use std::process::ExitCode;
@@ -22,6 +24,8 @@ struct Cli {
 enum Command {
     /// Run an io_uring program with the kernel's ring denied, and check everything it did
     Demo(demo::Args),
+    /// Show what the kernel here offers, or how it refuses, beside what soloring offers
+    Probe(probe::Args),
     /// The program that `demo` runs: an ordinary io_uring client
     #[command(name = "__demo-client", hide = true)]
     DemoClient(demo::client::Args),
@@ -34,6 +38,7 @@ fn main() -> ExitCode {
     };
     let outcome = match cli.command {
         Command::Demo(args) => demo::main(args),
+        Command::Probe(args) => probe::main(args),
         Command::DemoClient(args) => demo::client::main(args),
     };
     outcome.unwrap_or_else(|error| out::fail(&error))
