@@ -1,6 +1,7 @@
 //! The `soloring` command: reads the command line and hands over to one file per command.
 
 mod backend;
+mod bench;
 mod demo;
 mod deny;
 mod launch;
@@ -26,6 +27,11 @@ enum Command {
     Demo(demo::Args),
     /// Show what the kernel here offers, or how it refuses, beside what soloring offers
     Probe(probe::Args),
+    /// Compare our ring, the kernel's ring and plain system calls, all in one run
+    Bench(bench::Args),
+    /// One variant of the bench
+    #[command(name = "__bench-worker", hide = true)]
+    BenchWorker(bench::worker::Args),
     /// The program that `demo` runs: an ordinary io_uring client
     #[command(name = "__demo-client", hide = true)]
     DemoClient(demo::client::Args),
@@ -39,6 +45,8 @@ fn main() -> ExitCode {
     let outcome = match cli.command {
         Command::Demo(args) => demo::main(args),
         Command::Probe(args) => probe::main(args),
+        Command::Bench(args) => bench::main(args),
+        Command::BenchWorker(args) => bench::worker::main(args),
         Command::DemoClient(args) => demo::client::main(args),
     };
     outcome.unwrap_or_else(|error| out::fail(&error))

@@ -1,8 +1,10 @@
 //! Standard output and the one line on standard error: neither may panic when nobody reads.
 
 use std::io::{self, Write};
+use std::path::Path;
 use std::process::ExitCode;
 
+use anyhow::{Context, Result};
 use clap::error::ErrorKind;
 
 /// Status of a command whose reader went away, as the shell reports death by SIGPIPE.
@@ -16,6 +18,17 @@ pub fn line(text: impl std::fmt::Display) -> io::Result<()> {
     let mut out = io::stdout().lock();
     writeln!(out, "{text}")?;
     out.flush()
+}
+
+/// On SIGINT, SIGTERM or SIGHUP: calls `first`, removes `dir`, exits.
+pub fn clean_up_when_interrupted(dir: &Path, first: impl Fn() + Send + 'static) -> Result<()> {
+    let dir = dir.to_owned();
+    ctrlc::set_handler(move || {
+        first();
+        let _ = std::fs::remove_dir_all(&dir);
+        std::process::exit(130);
+    })
+    .context("cannot catch interrupts")
 }
 
 /// Ends with the help or version that was asked for, or with one line about the wrong command line.

@@ -40,7 +40,7 @@ pub fn main(args: Args) -> Result<ExitCode> {
         .prefix("soloring-demo-")
         .tempdir()
         .context("cannot make a folder for temporary files")?;
-    watched::clean_up_when_interrupted(dir.path())?;
+    out::clean_up_when_interrupted(dir.path(), watched::end_now)?;
 
     out::line(
         "1. The kernel's ring is denied, as in a container: the client alone cannot start\n",

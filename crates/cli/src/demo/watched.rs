@@ -3,7 +3,6 @@
 
 use std::io::{self, BufRead, BufReader, Read};
 use std::os::unix::process::CommandExt;
-use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 use std::sync::mpsc::{self, RecvTimeoutError};
@@ -15,15 +14,9 @@ use anyhow::{Context, Result, bail};
 /// Process group of the child that runs now, 0 for none: what an interrupt must end.
 static GROUP: AtomicI32 = AtomicI32::new(0);
 
-/// On SIGINT, SIGTERM or SIGHUP: ends the child, removes `dir`, exits.
-pub fn clean_up_when_interrupted(dir: &Path) -> Result<()> {
-    let dir = dir.to_owned();
-    ctrlc::set_handler(move || {
-        end_group(GROUP.load(Ordering::Relaxed));
-        let _ = std::fs::remove_dir_all(&dir);
-        std::process::exit(130);
-    })
-    .context("cannot catch interrupts")
+/// Ends the child that runs now, if one does: for a handler of interrupts.
+pub fn end_now() {
+    end_group(GROUP.load(Ordering::Relaxed));
 }
 
 fn end_group(group: i32) {

@@ -6,8 +6,8 @@ use std::mem::zeroed;
 
 use soloring_abi::{GeteventsArg, Timespec, raw};
 
-use super::ask::{Answer, Ring};
 use super::register::{self, op};
+use super::trial::{Answer, Ring};
 use crate::backend::Backend;
 
 /// The size of `struct io_uring_reg_wait`, in bytes.

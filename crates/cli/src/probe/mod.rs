@@ -4,6 +4,7 @@ mod ask;
 mod enter;
 mod names;
 mod register;
+mod trial;
 
 use std::process::ExitCode;
 
@@ -14,7 +15,8 @@ use soloring_abi::Opcode;
 
 use crate::backend::{self, errno_name};
 use crate::out;
-use ask::{Answer, Offer};
+use ask::Offer;
+use trial::Answer;
 
 #[derive(clap::Args)]
 pub struct Args {

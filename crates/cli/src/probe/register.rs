@@ -11,7 +11,7 @@ use soloring_abi::{
     Sqe, SyncCancelReg, extra, raw,
 };
 
-use super::ask::{Answer, Ring};
+use super::trial::{Answer, Ring};
 use crate::backend::Backend;
 
 /// The register opcodes, as the kernel's header numbers them.
