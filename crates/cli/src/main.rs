@@ -4,6 +4,7 @@ mod backend;
 mod bench;
 mod demo;
 mod deny;
+mod echo_check;
 mod launch;
 mod out;
 mod probe;
@@ -32,6 +33,9 @@ enum Command {
     /// One variant of the bench
     #[command(name = "__bench-worker", hide = true)]
     BenchWorker(bench::worker::Args),
+    /// Check a TCP echo server: every byte must come back
+    #[command(name = "__echo-check", hide = true)]
+    EchoCheck(echo_check::Args),
     /// The program that `demo` runs: an ordinary io_uring client
     #[command(name = "__demo-client", hide = true)]
     DemoClient(demo::client::Args),
@@ -47,6 +51,7 @@ fn main() -> ExitCode {
         Command::Probe(args) => probe::main(args),
         Command::Bench(args) => bench::main(args),
         Command::BenchWorker(args) => bench::worker::main(args),
+        Command::EchoCheck(args) => echo_check::main(args),
         Command::DemoClient(args) => demo::client::main(args),
     };
     outcome.unwrap_or_else(|error| out::fail(&error))
