@@ -66,7 +66,11 @@ run_fio() {
 
 # Requests that soloring counted in the last run, all processes together.
 counted() {
-    grep -o '"ops":[0-9]*' "$work/stats" 2>/dev/null | cut -d: -f2 | paste -sd+ | bc
+    local one sum=0
+    for one in $(grep -o '"ops": *[0-9]*' "$work/stats" 2>/dev/null | cut -d: -f2); do
+        sum=$((sum + one))
+    done
+    echo $sum
 }
 
 compare_fio() {
@@ -90,8 +94,8 @@ compare_fio() {
         return
     fi
     expected=$(((read_kib + write_kib) / 4))
-    if [ "${count:-0}" -lt "$expected" ] || [ "$expected" -eq 0 ]; then
-        fail "fio $name: $expected reads and writes, of which soloring counted ${count:-none}"
+    if [ "$count" -lt "$expected" ] || [ "$expected" -eq 0 ]; then
+        fail "fio $name: $expected reads and writes, of which soloring counted $count"
         return
     fi
     say "same     fio $name: $read_kib KiB read, $write_kib KiB written, no error; $count requests"

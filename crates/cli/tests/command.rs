@@ -1,0 +1,88 @@
+//! The command line from outside: one line for what is wrong, and quiet when nobody reads.
+
+use std::process::{Command, Output, Stdio};
+
+use serde_json::Value;
+
+fn soloring(args: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_soloring")).args(args).output().unwrap()
+}
+
+#[test]
+fn a_wrong_command_line_gets_one_line() {
+    let wrong: [&[&str]; 5] = [
+        &["fly"],
+        &["demo", "--copy-mib", "none"],
+        &["demo", "--copy-mib", "0"],
+        &["probe", "extra"],
+        &["bench", "--json"],
+    ];
+    for args in wrong {
+        let output = soloring(args);
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(2), "{args:?}");
+        assert_eq!(said.lines().count(), 1, "{args:?}: {said}");
+        assert!(said.starts_with("soloring: "), "{args:?}: {said}");
+        assert!(output.stdout.is_empty(), "{args:?}");
+    }
+}
+
+#[test]
+fn a_file_that_cannot_be_written_gets_one_line_before_the_work() {
+    let output = soloring(&["bench", "--json", "/nonexistent/folder/results.json"]);
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(said.lines().count(), 1, "{said}");
+    assert!(said.contains("/nonexistent/folder/results.json"), "{said}");
+}
+
+#[test]
+fn help_and_version_are_not_errors() {
+    for args in [["--help"], ["--version"]] {
+        let output = soloring(&args);
+        assert!(output.status.success(), "{args:?}");
+        assert!(!output.stdout.is_empty(), "{args:?}");
+    }
+}
+
+#[test]
+fn a_reader_that_goes_away_is_no_panic() {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_soloring"))
+        .args(["probe"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    drop(child.stdout.take());
+    let output = child.wait_with_output().unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(!said.contains("panicked"), "{said}");
+    assert_eq!(output.status.code(), Some(128 + 13), "{said}");
+}
+
+#[test]
+fn probe_says_of_the_kernel_what_the_kernel_says() {
+    let output = soloring(&["probe", "--json"]);
+    let value: Value = serde_json::from_slice(&output.stdout).unwrap();
+    for section in ["features", "setup_flags", "enter_flags", "operations", "register"] {
+        assert!(value[section].as_array().is_some_and(|list| !list.is_empty()), "{section}");
+    }
+    // The `io-uring` crate asks for itself.
+    match io_uring::IoUring::new(4) {
+        Err(error) => {
+            assert_eq!(value["kernel"]["available"], false);
+            let errno = syscalls::Errno::new(error.raw_os_error().unwrap());
+            assert_eq!(value["kernel"]["errno"].as_str(), errno.name());
+        }
+        Ok(ring) => {
+            assert_eq!(value["kernel"]["available"], true);
+            let mut probe = io_uring::Probe::new();
+            ring.submitter().register_probe(&mut probe).unwrap();
+            let list = value["operations"].as_array().unwrap();
+            for (code, line) in list.iter().enumerate() {
+                let supported = probe.is_supported(code as u8);
+                assert_eq!(line["kernel"] == "yes", supported, "{line}");
+            }
+        }
+    }
+}
