@@ -8,6 +8,7 @@ mod echo_check;
 mod launch;
 mod out;
 mod probe;
+mod run;
 mod stats;
 
 use std::process::ExitCode;
@@ -24,6 +25,8 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
+    /// Run an unmodified program with its io_uring calls carried out by soloring
+    Run(run::Args),
     /// Run an io_uring program with the kernel's ring denied, and check everything it did
     Demo(demo::Args),
     /// Show what the kernel here offers, or how it refuses, beside what soloring offers
@@ -47,6 +50,7 @@ fn main() -> ExitCode {
         Err(error) => return out::usage(&error),
     };
     let outcome = match cli.command {
+        Command::Run(args) => run::main(args),
         Command::Demo(args) => demo::main(args),
         Command::Probe(args) => probe::main(args),
         Command::Bench(args) => bench::main(args),

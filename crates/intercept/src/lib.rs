@@ -1,1 +1,26 @@
-//! soloring: intercept.
+//! Catches the io_uring system calls of the running process, however they are issued.
+//!
+//! Three layers, from the net to the fast paths: a seccomp [`filter`] stops what it must see and a SIGSYS
+//! handler ([`sigsys`]) carries it out in process; call sites that can be are rewritten ([`patch`]) so that
+//! nothing stops there; and the preload crate interposes the C library's symbols with the bodies in
+//! [`calls`]. All three end in [`dispatch`], which calls `soloring_engine::uapi`.
+//!
+//! Absences that hold everywhere in this crate once [`install`] has returned: no allocation, no lock that
+//! is waited for, no write to `errno` except where a C library function would write it.
+
+pub mod dispatch;
+pub mod environment;
+pub mod filter;
+mod install;
+pub mod mask;
+pub mod patch;
+pub mod raw;
+pub mod sigaction;
+mod sigsys;
+mod stack;
+mod sweep;
+pub mod target;
+mod trampoline;
+pub mod watch;
+
+pub use install::{InstallError, Installed, install};

@@ -1,0 +1,170 @@
+//! What a program must find in its environment to load us, put back where a program left it out.
+//!
+//! The filter survives `exec`; without the shared object nobody would handle its stops. So whatever
+//! environment a program hands to `exec`, ours is added: the preload and every `SOLORING_*` variable.
+#![allow(unsafe_code)]
+
+use crate::raw;
+use std::ffi::{CStr, CString, OsStr, c_char};
+use std::os::unix::ffi::OsStrExt;
+use std::sync::atomic::{AtomicPtr, AtomicUsize, Ordering};
+use syscalls::Sysno;
+
+/// Path of our shared object; set by `soloring run`.
+pub const PRELOAD_PATH: &str = "SOLORING_PRELOAD";
+/// First descriptor number of ours, decimal, the same in the whole process tree. Read by the engine.
+pub const FD_BASE: &str = "SOLORING_FD_BASE";
+/// Set by `soloring run --stats`: a line of counts on standard error as a process ends.
+pub const STATS: &str = "SOLORING_STATS";
+/// Names a file to which every process appends one line of JSON as it ends.
+pub const STATS_FILE: &str = "SOLORING_STATS_FILE";
+const PREFIX: &[u8] = b"SOLORING_";
+const LD_PRELOAD: &[u8] = b"LD_PRELOAD=";
+const KEPT_MAX: usize = 32;
+/// Longest environment that is looked through, in entries: bounds the walk over a program's pointers.
+const ENTRIES_MAX: usize = 1 << 20;
+
+/// `NAME=value` strings to hand on, and our path; leaked, so that any thread may read them at any time.
+static KEPT: [AtomicPtr<c_char>; KEPT_MAX] =
+    [const { AtomicPtr::new(std::ptr::null_mut()) }; KEPT_MAX];
+static KEPT_LEN: AtomicUsize = AtomicUsize::new(0);
+static PATH: AtomicPtr<c_char> = AtomicPtr::new(std::ptr::null_mut());
+
+/// Records this process's own variables. Once, at load.
+pub fn record() {
+    let mut len = 0;
+    for (name, value) in std::env::vars_os() {
+        if !name.as_bytes().starts_with(PREFIX) || len == KEPT_MAX {
+            continue;
+        }
+        let Some(entry) = entry(&name, &value) else { continue };
+        KEPT[len].store(entry.into_raw(), Ordering::Relaxed);
+        len += 1;
+        if name.as_bytes() == PRELOAD_PATH.as_bytes()
+            && let Ok(path) = CString::new(value.as_bytes())
+        {
+            PATH.store(path.into_raw(), Ordering::Relaxed);
+        }
+    }
+    // Release pairs with the Acquire in `kept`: the entries before their number.
+    KEPT_LEN.store(len, Ordering::Release);
+}
+
+fn entry(name: &OsStr, value: &OsStr) -> Option<CString> {
+    CString::new([name.as_bytes(), b"=", value.as_bytes()].concat()).ok()
+}
+
+fn kept() -> impl Iterator<Item = &'static CStr> {
+    // Acquire pairs with the Release in `record`.
+    let len = KEPT_LEN.load(Ordering::Acquire);
+    // SAFETY: `record` stored leaked C strings in the first `len` places.
+    KEPT[..len].iter().map(|p| unsafe { CStr::from_ptr(p.load(Ordering::Relaxed)) })
+}
+
+fn path() -> Option<&'static CStr> {
+    let path = PATH.load(Ordering::Relaxed);
+    // SAFETY: stored once by `record`, leaked.
+    (!path.is_null()).then(|| unsafe { CStr::from_ptr(path) })
+}
+
+/// An environment to pass to `exec`: the program's own when it has everything, else a completed copy.
+pub struct Environment {
+    vector: *const *const c_char,
+    map: usize,
+    map_len: usize,
+}
+
+impl Environment {
+    /// The vector for `execve`.
+    pub fn as_ptr(&self) -> *const *const c_char {
+        self.vector
+    }
+}
+
+impl Drop for Environment {
+    /// Only reached when `exec` failed, or by the parent of a spawned child.
+    fn drop(&mut self) {
+        if self.map_len != 0 {
+            // SAFETY: exactly the mapping that `complete` made.
+            unsafe { raw::any(Sysno::munmap.id() as usize, [self.map, self.map_len, 0, 0, 0, 0]) };
+        }
+    }
+}
+
+/// Whether `list` (a value of LD_PRELOAD) names `path`.
+fn names(list: &[u8], path: &[u8]) -> bool {
+    list.split(|b| matches!(b, b':' | b' ')).any(|item| item == path)
+}
+
+/// The part of `entry` up to and including `=`.
+fn name_of(entry: &[u8]) -> &[u8] {
+    let end = entry.iter().position(|b| *b == b'=').map_or(entry.len(), |at| at + 1);
+    &entry[..end]
+}
+
+/// Completes `vector` (null counts as empty). Allocates by `mmap`, and only when something is missing:
+/// in a child of `vfork` that memory stays behind in the parent.
+///
+/// # Safety
+/// `vector` is null or a NULL-terminated array of NUL-terminated strings.
+pub unsafe fn complete(vector: *const *const c_char) -> Environment {
+    let unchanged = Environment { vector, map: 0, map_len: 0 };
+    let Some(path) = path() else { return unchanged };
+    let at = |i: usize| -> Option<&CStr> {
+        if vector.is_null() || i >= ENTRIES_MAX {
+            return None;
+        }
+        // SAFETY: the walk stops at the NULL entry.
+        unsafe { (*vector.add(i)).as_ref().map(|p| CStr::from_ptr(p)) }
+    };
+    let entries = || (0..).map_while(at);
+    let len = entries().count();
+    let old_preload = entries().find_map(|e| e.to_bytes().strip_prefix(LD_PRELOAD));
+    let has_preload = old_preload.is_some_and(|list| names(list, path.to_bytes()));
+    let missing = |entry: &&CStr| {
+        let name = name_of(entry.to_bytes());
+        !entries().any(|e| e.to_bytes().starts_with(name))
+    };
+    if has_preload && kept().all(|entry| !missing(&entry)) {
+        return unchanged;
+    }
+    let old = old_preload.unwrap_or_default();
+    let text_len = LD_PRELOAD.len() + path.to_bytes().len() + 1 + old.len() + 1;
+    let vector_len = (len + KEPT_MAX + 2) * size_of::<usize>();
+    let map_len = (vector_len + text_len).next_multiple_of(4096);
+    let prot = (libc::PROT_READ | libc::PROT_WRITE) as usize;
+    let flags = (libc::MAP_PRIVATE | libc::MAP_ANONYMOUS) as usize;
+    // SAFETY: a new private mapping.
+    let map =
+        unsafe { raw::any(Sysno::mmap.id() as usize, [0, map_len, prot, flags, usize::MAX, 0]) };
+    if map < 0 {
+        return unchanged;
+    }
+    let map = map as usize;
+    // SAFETY: the mapping is fresh, writable and long enough for both parts.
+    let (new, text) = unsafe {
+        (
+            std::slice::from_raw_parts_mut(map as *mut *const c_char, len + KEPT_MAX + 2),
+            std::slice::from_raw_parts_mut((map + vector_len) as *mut u8, text_len),
+        )
+    };
+    let mut n = 0;
+    let mut push = |entry: *const c_char| {
+        new[n] = entry;
+        n += 1;
+    };
+    entries()
+        .filter(|e| has_preload || !e.to_bytes().starts_with(LD_PRELOAD))
+        .for_each(|e| push(e.as_ptr()));
+    kept().filter(missing).for_each(|e| push(e.as_ptr()));
+    if !has_preload {
+        let separator: &[u8] = if old.is_empty() { b"" } else { b":" };
+        let mut filled = 0;
+        for part in [LD_PRELOAD, path.to_bytes(), separator, old] {
+            text[filled..filled + part.len()].copy_from_slice(part);
+            filled += part.len();
+        }
+        push(text.as_ptr().cast());
+    }
+    Environment { vector: map as *const *const c_char, map, map_len }
+}

@@ -1,0 +1,302 @@
+//! `exec`, `posix_spawn`, `system` and `popen`: what is executed finds us in its environment.
+//!
+//! Each function completes the environment and lets the C library do the rest. The variadic ones are a
+//! few instructions that turn their arguments into a vector. All of it may run in a child of `vfork`.
+
+use crate::next::{missing, next};
+use crate::stats;
+use libc::{FILE, c_char, c_int, pid_t, posix_spawn_file_actions_t, posix_spawnattr_t};
+use soloring_intercept::target::{self, Refusal};
+use soloring_intercept::{environment, raw};
+use std::ffi::CStr;
+
+/// A NULL-terminated vector of strings.
+type Strings = *const *const c_char;
+
+unsafe extern "C" {
+    static environ: Strings;
+}
+
+/// The program's environment as it stands.
+fn current() -> Strings {
+    // SAFETY: the C library's own variable; the program may change it at any time, as for execv.
+    unsafe { environ }
+}
+
+/// One line when what is about to run cannot load us: its ring calls would end it.
+///
+/// # Safety
+/// `path` is null or a NUL-terminated string.
+unsafe fn warn_about(path: *const c_char, search: bool) {
+    if path.is_null() {
+        return;
+    }
+    // SAFETY: as the caller promises; PATH is a NUL-terminated string or null.
+    let (name, verdict) = unsafe {
+        let name = CStr::from_ptr(path);
+        let list = if search { libc::getenv(c"PATH".as_ptr()) } else { std::ptr::null() };
+        let verdict = if search {
+            target::on_path(name, list, target::examine)
+        } else {
+            Some(target::examine(name))
+        };
+        (name, verdict)
+    };
+    if let Some(Err(refusal @ (Refusal::Static | Refusal::Foreign(_) | Refusal::OtherLoader))) =
+        verdict
+    {
+        let name = name.to_str().unwrap_or("program");
+        raw::stderr(&["soloring: ", name, " ", refusal.reason(), "\n"]);
+    }
+}
+
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn execve(path: *const c_char, argv: Strings, envp: Strings) -> c_int {
+    // SAFETY: the program's own strings and vectors.
+    let environment = unsafe {
+        warn_about(path, false);
+        environment::complete(envp)
+    };
+    stats::before_exec();
+    match next!(c"execve" as fn(*const c_char, Strings, Strings) -> c_int) {
+        // SAFETY: as this function, with a completed environment.
+        Some(real) => unsafe { real(path, argv, environment.as_ptr()) },
+        None => missing(),
+    }
+}
+
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn execv(path: *const c_char, argv: Strings) -> c_int {
+    // SAFETY: as this function.
+    unsafe { execve(path, argv, current()) }
+}
+
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn execvpe(file: *const c_char, argv: Strings, envp: Strings) -> c_int {
+    // SAFETY: the program's own strings and vectors.
+    let environment = unsafe {
+        warn_about(file, true);
+        environment::complete(envp)
+    };
+    stats::before_exec();
+    match next!(c"execvpe" as fn(*const c_char, Strings, Strings) -> c_int) {
+        // SAFETY: as this function, with a completed environment.
+        Some(real) => unsafe { real(file, argv, environment.as_ptr()) },
+        None => missing(),
+    }
+}
+
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn execvp(file: *const c_char, argv: Strings) -> c_int {
+    // SAFETY: as this function.
+    unsafe { execvpe(file, argv, current()) }
+}
+
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn fexecve(fd: c_int, argv: Strings, envp: Strings) -> c_int {
+    // SAFETY: the program's own vector.
+    let environment = unsafe { environment::complete(envp) };
+    stats::before_exec();
+    match next!(c"fexecve" as fn(c_int, Strings, Strings) -> c_int) {
+        // SAFETY: as this function, with a completed environment.
+        Some(real) => unsafe { real(fd, argv, environment.as_ptr()) },
+        None => missing(),
+    }
+}
+
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn execveat(
+    dir: c_int,
+    path: *const c_char,
+    argv: Strings,
+    envp: Strings,
+    flags: c_int,
+) -> c_int {
+    // SAFETY: the program's own vector.
+    let environment = unsafe { environment::complete(envp) };
+    stats::before_exec();
+    match next!(c"execveat" as fn(c_int, *const c_char, Strings, Strings, c_int) -> c_int) {
+        // SAFETY: as this function, with a completed environment.
+        Some(real) => unsafe { real(dir, path, argv, environment.as_ptr(), flags) },
+        None => missing(),
+    }
+}
+
+// int execl(const char *path, const char *arg0, ..., NULL): the five registers after the first are pushed
+// right below the stack arguments, which makes one vector of all of them. The return address moves
+// below the vector and comes back at the end. Naked, because Rust has no variadic definitions; the
+// parameters are not spelled out for the same reason.
+macro_rules! variadic_exec {
+    ($($name:ident => $body:ident;)*) => {$(
+        #[unsafe(no_mangle)]
+        #[unsafe(naked)]
+        pub unsafe extern "C" fn $name() {
+            std::arch::naked_asm!(
+                "pop rax",
+                "push r9",
+                "push r8",
+                "push rcx",
+                "push rdx",
+                "push rsi",
+                "mov rsi, rsp",
+                "push rax",
+                "push rbp",
+                "mov rbp, rsp",
+                "and rsp, -16",
+                "call {body}",
+                "mov rsp, rbp",
+                "pop rbp",
+                "pop rcx",
+                "add rsp, 40",
+                "push rcx",
+                "ret",
+                body = sym $body,
+            )
+        }
+    )*};
+}
+variadic_exec! {
+    execl => execl_vector;
+    execlp => execlp_vector;
+    execle => execle_vector;
+}
+
+unsafe extern "C" fn execl_vector(path: *const c_char, argv: Strings) -> c_int {
+    // SAFETY: the vector lives in the caller's frame for the call's duration.
+    unsafe { execve(path, argv, current()) }
+}
+
+unsafe extern "C" fn execlp_vector(file: *const c_char, argv: Strings) -> c_int {
+    // SAFETY: as above.
+    unsafe { execvpe(file, argv, current()) }
+}
+
+unsafe extern "C" fn execle_vector(path: *const c_char, argv: Strings) -> c_int {
+    // SAFETY: as above; the environment follows the vector's NULL.
+    unsafe {
+        let mut end = argv;
+        while !(*end).is_null() {
+            end = end.add(1);
+        }
+        execve(path, argv, *end.add(1) as Strings)
+    }
+}
+
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn posix_spawn(
+    pid: *mut pid_t,
+    path: *const c_char,
+    actions: *const posix_spawn_file_actions_t,
+    attr: *const posix_spawnattr_t,
+    argv: Strings,
+    envp: Strings,
+) -> c_int {
+    // SAFETY: the program's own strings and vectors.
+    let environment = unsafe {
+        warn_about(path, false);
+        environment::complete(envp)
+    };
+    match next!(
+        c"posix_spawn"
+            as fn(
+                *mut pid_t,
+                *const c_char,
+                *const posix_spawn_file_actions_t,
+                *const posix_spawnattr_t,
+                Strings,
+                Strings,
+            ) -> c_int
+    ) {
+        // SAFETY: as this function, with a completed environment.
+        Some(real) => unsafe { real(pid, path, actions, attr, argv, environment.as_ptr()) },
+        None => libc::ENOSYS,
+    }
+}
+
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn posix_spawnp(
+    pid: *mut pid_t,
+    file: *const c_char,
+    actions: *const posix_spawn_file_actions_t,
+    attr: *const posix_spawnattr_t,
+    argv: Strings,
+    envp: Strings,
+) -> c_int {
+    // SAFETY: the program's own strings and vectors.
+    let environment = unsafe {
+        warn_about(file, true);
+        environment::complete(envp)
+    };
+    match next!(
+        c"posix_spawnp"
+            as fn(
+                *mut pid_t,
+                *const c_char,
+                *const posix_spawn_file_actions_t,
+                *const posix_spawnattr_t,
+                Strings,
+                Strings,
+            ) -> c_int
+    ) {
+        // SAFETY: as this function, with a completed environment.
+        Some(real) => unsafe { real(pid, file, actions, attr, argv, environment.as_ptr()) },
+        None => libc::ENOSYS,
+    }
+}
+
+/// The functions below execute a shell with the process's own environment from inside the C library, so
+/// what is missing is put into the process's own environment first.
+fn complete_own() {
+    // SAFETY: the current vector; entries set here are copies.
+    unsafe {
+        let environment = environment::complete(current());
+        if environment.as_ptr() == current() {
+            return;
+        }
+        let mut at = environment.as_ptr();
+        while let Some(entry) = (*at).as_ref() {
+            let bytes = CStr::from_ptr(entry).to_bytes();
+            if bytes.starts_with(b"LD_PRELOAD=") || bytes.starts_with(b"SOLORING_") {
+                libc::putenv(libc::strdup(entry));
+            }
+            at = at.add(1);
+        }
+    }
+}
+
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn system(command: *const c_char) -> c_int {
+    complete_own();
+    match next!(c"system" as fn(*const c_char) -> c_int) {
+        // SAFETY: as this function.
+        Some(real) => unsafe { real(command) },
+        None => missing(),
+    }
+}
+
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn popen(command: *const c_char, mode: *const c_char) -> *mut FILE {
+    complete_own();
+    match next!(c"popen" as fn(*const c_char, *const c_char) -> *mut FILE) {
+        // SAFETY: as this function.
+        Some(real) => unsafe { real(command, mode) },
+        None => std::ptr::null_mut(),
+    }
+}
+
+/// Ends without the C library's exit functions, so the counts are printed here.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn _exit(status: c_int) -> ! {
+    stats::at_exit();
+    loop {
+        // SAFETY: does not return.
+        unsafe { raw::any(libc::SYS_exit_group as usize, [status as usize, 0, 0, 0, 0, 0]) };
+    }
+}
+
+/// As `_exit`.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn _Exit(status: c_int) -> ! {
+    // SAFETY: as this function.
+    unsafe { _exit(status) }
+}
