@@ -74,17 +74,19 @@ fn execute(args: Args) -> Result<std::convert::Infallible, Refused> {
         prepare_environment(args.stats)?;
     }
     let error = become_program(&program, &args.command);
-    Err(Refused::cannot(format_args!("{}: {error}", name.display())))
+    Err(Refused::cannot(format_args!("{}: {error}", Path::new(name).display())))
 }
 
 fn find(name: &OsStr) -> Result<CString, Refused> {
-    let missing =
-        |what: &str| Refused { what: format!("{}: {what}", name.display()), status: NOT_FOUND };
+    let missing = |what: &str| Refused {
+        what: format!("{}: {what}", Path::new(name).display()),
+        status: NOT_FOUND,
+    };
     let c_name = CString::new(name.as_bytes()).map_err(|_| missing("no such program"))?;
     let path = env::var_os("PATH").and_then(|p| CString::new(p.as_bytes()).ok());
     let path = path.as_ref().map_or(ptr::null(), |p| p.as_ptr());
     // SAFETY: both are NUL-terminated and live across the call.
-    let found = unsafe { target::on_path(&c_name, path, CString::from) };
+    let found = unsafe { target::on_path(&c_name, path, |p| p.to_owned()) };
     found.ok_or_else(|| missing("no such program in PATH"))
 }
 
@@ -92,7 +94,7 @@ fn check(name: &OsStr, program: &CString) -> Result<(), Refused> {
     target::examine(program).map_err(|refusal| {
         let absent = matches!(refusal, Refusal::Unreadable(libc::ENOENT | libc::ENOTDIR));
         Refused {
-            what: format!("{}: {refusal}", name.display()),
+            what: format!("{}: {refusal}", Path::new(name).display()),
             status: if absent { NOT_FOUND } else { CANNOT_RUN },
         }
     })

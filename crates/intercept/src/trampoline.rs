@@ -12,27 +12,20 @@ use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use syscalls::Sysno;
 
 /// How the extended state is saved: 0 FXSAVE, 1 XSAVE, 2 XSAVEC. Read by the assembly.
-#[unsafe(no_mangle)]
-static SOLORING_XSAVE_KIND: AtomicU32 = AtomicU32::new(0);
+static XSAVE_KIND: AtomicU32 = AtomicU32::new(0);
 /// State components to save: SSE, AVX and AVX-512, as far as the system has them on.
-#[unsafe(no_mangle)]
-static SOLORING_XSAVE_MASK: AtomicU32 = AtomicU32::new(0);
+static XSAVE_MASK: AtomicU32 = AtomicU32::new(0);
 /// Bytes of the save area, a multiple of 64.
-#[unsafe(no_mangle)]
-static SOLORING_XSAVE_LEN: AtomicU32 = AtomicU32::new(512);
+static XSAVE_LEN: AtomicU32 = AtomicU32::new(512);
 
 /// SSE, AVX, opmask, upper halves of zmm0-15, zmm16-31. Not x87: the engine does not use it; not PKRU:
 /// it is no scratch state; not AMX tiles: nothing here touches them.
 const COMPONENTS: u32 = 1 << 1 | 1 << 2 | 1 << 5 | 1 << 6 | 1 << 7;
 
-std::arch::global_asm!(
-    ".pushsection .text.soloring_patched_entry,\"ax\",@progbits",
-    ".p2align 4",
-    ".globl soloring_patched_entry",
-    ".hidden soloring_patched_entry",
-    ".type soloring_patched_entry,@function",
-    // In: eax = number, argument registers as for the system call, rcx = address to return to.
-    "soloring_patched_entry:",
+/// In: eax = number, argument registers as for the system call, rcx = address to return to.
+#[unsafe(naked)]
+unsafe extern "C" fn patched_entry() {
+    std::arch::naked_asm!(
     "lea rsp, [rsp - 128]",
     "pushfq",
     "push rcx",
@@ -49,11 +42,11 @@ std::arch::global_asm!(
     "push rax", // Call.nr
     "cld",
     "mov rbx, rsp", // the Call
-    "mov eax, dword ptr [rip + SOLORING_XSAVE_LEN]",
+    "mov eax, dword ptr [rip + {len}]",
     "sub rsp, rax",
     "and rsp, -64",
-    "mov ecx, dword ptr [rip + SOLORING_XSAVE_KIND]",
-    "mov eax, dword ptr [rip + SOLORING_XSAVE_MASK]",
+    "mov ecx, dword ptr [rip + {kind}]",
+    "mov eax, dword ptr [rip + {mask}]",
     "xor edx, edx",
     "test ecx, ecx",
     "jz 2f",
@@ -74,10 +67,10 @@ std::arch::global_asm!(
     "jmp 3f",
     "2: fxsave64 [rsp]",
     "3: mov rdi, rbx",
-    "call soloring_patched_call",
-    "mov eax, dword ptr [rip + SOLORING_XSAVE_MASK]",
+    "call {call}",
+    "mov eax, dword ptr [rip + {mask}]",
     "xor edx, edx",
-    "cmp dword ptr [rip + SOLORING_XSAVE_KIND], 0",
+    "cmp dword ptr [rip + {kind}], 0",
     "je 4f",
     "xrstor [rsp]",
     "jmp 5f",
@@ -98,16 +91,15 @@ std::arch::global_asm!(
     "popfq",
     "lea rsp, [rsp + 128]",
     "jmp rcx",
-    ".size soloring_patched_entry, . - soloring_patched_entry",
-    ".popsection",
-);
-unsafe extern "C" {
-    fn soloring_patched_entry();
+    kind = sym XSAVE_KIND,
+    mask = sym XSAVE_MASK,
+    len = sym XSAVE_LEN,
+    call = sym patched_call,
+    )
 }
 
 /// The Rust side of the common entry.
-#[unsafe(no_mangle)]
-unsafe extern "C" fn soloring_patched_call(call: *mut Call) {
+unsafe extern "C" fn patched_call(call: *mut Call) {
     // SAFETY: the address is this thread's own; the program must find errno as it was.
     let (errno, saved) = unsafe {
         let errno = libc::__errno_location();
@@ -142,9 +134,9 @@ pub(crate) fn init() {
         }
     }
     let xsavec = __cpuid_count(0xd, 1).eax & (1 << 1) != 0;
-    SOLORING_XSAVE_MASK.store(mask, Relaxed);
-    SOLORING_XSAVE_LEN.store(len.next_multiple_of(64), Relaxed);
-    SOLORING_XSAVE_KIND.store(if xsavec { 2 } else { 1 }, Relaxed);
+    XSAVE_MASK.store(mask, Relaxed);
+    XSAVE_LEN.store(len.next_multiple_of(64), Relaxed);
+    XSAVE_KIND.store(if xsavec { 2 } else { 1 }, Relaxed);
 }
 
 const PAGE: usize = 4096;
@@ -182,7 +174,7 @@ impl Arenas {
         put(&[0x48, 0xb9]); // movabs $back, %rcx
         put(&back.to_le_bytes());
         put(&[0xff, 0x25, 0, 0, 0, 0]); // jmp *0(%rip)
-        put(&(soloring_patched_entry as *const () as usize).to_le_bytes());
+        put(&(patched_entry as *const () as usize).to_le_bytes());
         let page = self.page_near(back, len)?;
         let at = page.at + page.used;
         page.used = (page.used + len).next_multiple_of(16);
