@@ -26,11 +26,29 @@ pub struct Lock {
 pub struct Stats {
     /// Operations completed by soloring.
     pub ops: u64,
-    /// The same by the operation's name (`IORING_OP_` left out).
-    #[serde(default)]
-    pub per_op: BTreeMap<String, u64>,
-    #[serde(default)]
-    pub lock: Lock,
+    /// The same by the operation's name (`IORING_OP_` left out); none if a process did not say.
+    pub per_op: Option<BTreeMap<String, u64>>,
+    /// None if a process did not say.
+    pub lock: Option<Lock>,
+}
+
+impl Stats {
+    fn add(&mut self, one: Stats) {
+        self.ops += one.ops;
+        self.per_op = self.per_op.take().zip(one.per_op).map(|(mut sum, counts)| {
+            for (name, count) in counts {
+                *sum.entry(name).or_default() += count;
+            }
+            sum
+        });
+        self.lock = self.lock.take().zip(one.lock).map(|(sum, one)| Lock {
+            owner_elided: sum.owner_elided + one.owner_elided,
+            owner_taken: sum.owner_taken + one.owner_taken,
+            foreign: sum.foreign + one.foreign,
+            revocations: sum.revocations + one.revocations,
+            waited_ns: sum.waited_ns + one.waited_ns,
+        });
+    }
 }
 
 /// Reads the file that programs under `run` appended to, and adds everything up.
@@ -40,26 +58,17 @@ pub struct Stats {
 pub fn read(path: &Path) -> Result<Stats> {
     let text = std::fs::read_to_string(path)
         .context("the program left no statistics: it did not run on soloring")?;
-    let mut sum = Stats::default();
-    let mut processes = 0;
-    for line in text.lines().filter(|line| !line.trim().is_empty()) {
-        let one: Stats =
-            serde_json::from_str(line).with_context(|| format!("statistics: not valid: {line}"))?;
-        processes += 1;
-        sum.ops += one.ops;
-        for (name, count) in one.per_op {
-            *sum.per_op.entry(name).or_default() += count;
-        }
-        sum.lock.owner_elided += one.lock.owner_elided;
-        sum.lock.owner_taken += one.lock.owner_taken;
-        sum.lock.foreign += one.lock.foreign;
-        sum.lock.revocations += one.lock.revocations;
-        sum.lock.waited_ns += one.lock.waited_ns;
-    }
-    if processes == 0 {
-        bail!("the program left no statistics: it did not run on soloring");
-    }
-    Ok(sum)
+    text.lines()
+        .filter(|line| !line.trim().is_empty())
+        .map(|line| {
+            serde_json::from_str(line).with_context(|| format!("statistics: not valid: {line}"))
+        })
+        .reduce(|sum, one| {
+            let mut sum: Stats = sum?;
+            sum.add(one?);
+            Ok(sum)
+        })
+        .unwrap_or_else(|| bail!("the program left no statistics: it did not run on soloring"))
 }
 
 #[cfg(test)]
@@ -73,8 +82,13 @@ mod tests {
         writeln!(file, r#"{{"pid":1,"ops":3,"per_op":{{"NOP":3}},"lock":{{"owner_elided":1,"owner_taken":2,"foreign":3,"revocations":4,"waited_ns":5}}}}"#).unwrap();
         writeln!(file, r#"{{"pid":2,"ops":4,"per_op":{{"NOP":1,"READ":3}},"lock":{{"owner_elided":10,"owner_taken":0,"foreign":0,"revocations":0,"waited_ns":0}}}}"#).unwrap();
         let sum = super::read(file.path()).unwrap();
-        assert_eq!((sum.ops, sum.per_op["NOP"], sum.per_op["READ"]), (7, 4, 3));
-        assert_eq!((sum.lock.owner_elided, sum.lock.waited_ns), (11, 5));
+        assert_eq!(sum.ops, 7);
+        assert_eq!(sum.per_op, Some([("NOP".into(), 4), ("READ".into(), 3)].into()));
+        let lock = sum.lock.unwrap();
+        assert_eq!((lock.owner_elided, lock.waited_ns), (11, 5));
+        writeln!(file, r#"{{"pid":3,"ops":1}}"#).unwrap();
+        let sum = super::read(file.path()).unwrap();
+        assert!(sum.ops == 8 && sum.per_op.is_none() && sum.lock.is_none());
         writeln!(file, "nonsense").unwrap();
         assert!(super::read(file.path()).is_err());
     }

@@ -134,8 +134,13 @@ fn totals(parts: &[Part]) -> BTreeMap<&'static str, u64> {
 /// Every request that the client counted must have been counted by our engine too: a program that
 /// fell back to anything else would pass its own checks.
 fn served_by_us(wanted: &BTreeMap<&'static str, u64>, stats: &stats::Stats) -> Result<()> {
+    let all: u64 = wanted.values().sum();
+    if stats.ops < all {
+        bail!("the client finished {all} requests, soloring counted {}", stats.ops);
+    }
+    let Some(per_op) = &stats.per_op else { return Ok(()) };
     for (name, count) in wanted {
-        let ours = stats.per_op.get(*name).copied().unwrap_or(0);
+        let ours = per_op.get(*name).copied().unwrap_or(0);
         if ours < *count {
             bail!("the client finished {count} {name} requests, soloring counted {ours}");
         }

@@ -30,13 +30,17 @@ pub fn print(parts: &[Part], wanted: &BTreeMap<&str, u64>, stats: &Stats) -> Res
 
     let mut table = self::table(&["operation", "by the client", "by soloring"]);
     for (name, count) in wanted {
-        let ours = stats.per_op.get(*name).copied().unwrap_or(0);
-        table.add_row([(*name).to_owned(), grouped(*count), grouped(ours)]);
+        let ours = stats.per_op.as_ref().map(|counts| counts.get(*name).copied().unwrap_or(0));
+        table.add_row([
+            (*name).to_owned(),
+            grouped(*count),
+            ours.map_or_else(String::new, grouped),
+        ]);
     }
     table.add_row(["all".to_owned(), grouped(wanted.values().sum()), grouped(stats.ops)]);
     show(table)?;
 
-    let lock = &stats.lock;
+    let Some(lock) = &stats.lock else { return Ok(()) };
     let mut table = self::table(&["ring lock", "acquisitions"]);
     table.add_row(["by the submitter, no lock taken".to_owned(), grouped(lock.owner_elided)]);
     table.add_row(["by the submitter, lock taken".to_owned(), grouped(lock.owner_taken)]);
