@@ -2,12 +2,13 @@
 #![allow(unsafe_code)]
 
 use super::bias::{BiasWord, Snapshot};
+use super::cells::{Counter, Padded};
 use super::guard::{Guard, Mode};
 use super::mutex::Mutex;
 use super::policy::{Policy, Tally};
 use super::prims::{
-    Counter, Futex, Ordering, Padded, SPINS_MAX, ValueCell, current_thread, heavy_available,
-    heavy_fence, light_fence, mutex_forced, now_ns, prepare, spin_loop,
+    Futex, Ordering, SPINS_MAX, ValueCell, current_thread, heavy_available, heavy_fence,
+    light_fence, mutex_forced, now_ns, prepare, spin_loop,
 };
 use super::stats::{LockMode, LockStats};
 use super::token::ThreadToken;

@@ -20,10 +20,11 @@
 //! interrupts its own thread inside the lock gets [`Reentered`].
 //!
 //! `LOCKING.md` at the root of the repository has the ordering argument. The files `bias.rs`,
-//! `ctx.rs`, `guard.rs`, `mutex.rs`, `policy.rs`, `stats.rs` and `token.rs` reach the machine only
+//! `cells.rs`, `ctx.rs`, `guard.rs`, `mutex.rs`, `policy.rs`, `stats.rs` and `token.rs` reach the machine only
 //! through `prims`, so that the model checker compiles the very same source over its own atomics.
 
 mod bias;
+mod cells;
 mod ctx;
 mod fence;
 mod futex;

@@ -6,6 +6,7 @@ pub(crate) use super::futex::Futex;
 pub(crate) use std::hint::spin_loop;
 pub(crate) use std::sync::atomic::{AtomicU64, Ordering};
 
+use super::policy::Tuning;
 use super::token::ThreadToken;
 use std::cell::Cell;
 use std::sync::atomic::AtomicU8;
@@ -15,46 +16,15 @@ use syscalls::{Sysno, syscall};
 /// microsecond, a futex sleep and wake-up several.
 pub(crate) const SPINS_MAX: u32 = 100;
 
-/// Give the bias up when, over `FOREIGN_WINDOW` foreign acquisitions, fewer than `OWNER_PER_FOREIGN`
-/// owner acquisitions per foreign one were elided. See `policy.rs`.
-pub(crate) const FOREIGN_WINDOW: u64 = 64;
-pub(crate) const OWNER_PER_FOREIGN: u64 = 64;
-/// Take it back when, over `OWNER_WINDOW` owner acquisitions, there were at least this many per foreign one.
-pub(crate) const OWNER_WINDOW: u64 = 1024;
-pub(crate) const OWNER_PER_FOREIGN_BACK: u64 = 256;
-/// Each loss of the bias doubles the next `OWNER_WINDOW`, this many times at most.
-pub(crate) const BACKOFF_MAX: u64 = 10;
-
-/// A count that one thread at a time advances (the holder of something) and any thread reads:
-/// a load and a store, never a read-modify-write.
-#[derive(Debug, Default)]
-pub(crate) struct Counter(AtomicU64);
-
-impl Counter {
-    #[inline(always)]
-    pub(crate) fn get(&self) -> u64 {
-        self.0.load(Ordering::Relaxed)
-    }
-    #[inline(always)]
-    pub(crate) fn set(&self, value: u64) {
-        self.0.store(value, Ordering::Relaxed);
-    }
-    #[inline(always)]
-    pub(crate) fn add(&self, n: u64) {
-        self.set(self.get().wrapping_add(n));
-    }
-}
-
-/// Keeps what is inside alone on its cache lines: 128 bytes, because x86 fetches lines in pairs.
-#[derive(Debug, Default)]
-#[repr(align(128))]
-pub(crate) struct Padded<T>(pub(crate) T);
-
-impl<T> std::ops::Deref for Padded<T> {
-    type Target = T;
-    #[inline(always)]
-    fn deref(&self) -> &T {
-        &self.0
+/// When to give a bias up and when to take it back; see `policy.rs`.
+#[inline(always)]
+pub(crate) const fn tuning() -> Tuning {
+    Tuning {
+        foreign_window: 64,
+        owner_per_foreign: 64,
+        owner_window: 1024,
+        owner_per_foreign_back: 256,
+        losses_max: 10,
     }
 }
 

@@ -1,0 +1,32 @@
+//! The lock's own source files, compiled over loom's atomics instead of the machine's.
+#![allow(dead_code)]
+
+#[path = "../../../lock/src/bias.rs"]
+mod bias;
+#[path = "../../../lock/src/cells.rs"]
+mod cells;
+#[path = "../../../lock/src/ctx.rs"]
+mod ctx;
+#[path = "../../../lock/src/guard.rs"]
+mod guard;
+#[path = "../../../lock/src/mutex.rs"]
+mod mutex;
+#[path = "../../../lock/src/policy.rs"]
+mod policy;
+mod prims;
+#[path = "../../../lock/src/stats.rs"]
+mod stats;
+#[path = "../../../lock/src/token.rs"]
+mod token;
+
+pub use ctx::{CtxLock, Reentered};
+pub use guard::{Guard, Mode};
+pub use policy::Policy;
+pub use prims::{Fences, Tuned, set_fences, set_thread, set_tuning};
+pub use stats::{LockMode, LockStats};
+pub use token::ThreadToken;
+
+/// The token that [`set_thread`] gave the calling thread.
+pub fn current_thread() -> ThreadToken {
+    prims::current_thread()
+}
