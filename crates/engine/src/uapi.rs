@@ -1,13 +1,52 @@
 //! The three system calls and what else a program does with a ring's descriptor.
+//!
+//! All functions return what the system call returns: a value, or -errno. None touches `errno`, and all
+//! may be called from a SIGSYS handler at a system-call instruction.
 #![allow(unsafe_code)]
-#![allow(clippy::missing_safety_doc, unused_variables)]
 
-use soloring_abi::{Errno, Params};
+use crate::ctx::Ctx;
+use crate::enter::{check_flags, enter};
+use crate::register::{Arg, check_opcode, register};
+use crate::registry::{self, Totals};
+use crate::ringfds;
+use crate::{exit, fds, setup, shared, sys};
+use soloring_abi::{Errno, Params, raw};
+use soloring_lock::LockStats;
+use soloring_ringmem::{OFF_CQ_RING, OFF_SQ_RING, OFF_SQES};
 use std::ffi::c_void;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
-pub unsafe fn io_uring_setup(entries: u32, params: *mut Params) -> isize {
-    Errno::ENOSYS.neg() as isize
+fn ret(result: Result<i32, Errno>) -> isize {
+    match result {
+        Ok(v) => v as isize,
+        Err(e) => e.neg() as isize,
+    }
 }
+
+/// io_uring_setup(2). The descriptor is close-on-exec and at least [`fd_base`].
+///
+/// # Safety
+/// `params` is checked, not trusted; what the program's SQEs will point to is the program's business,
+/// as with the kernel's ring. With IORING_SETUP_NO_MMAP the memory named must be the program's to give.
+pub unsafe fn io_uring_setup(entries: u32, params: *mut Params) -> isize {
+    ret(setup::setup(entries, params as u64))
+}
+
+/// What `fd` is when it is no ring: EBADF when it is not open (or ours), EOPNOTSUPP otherwise.
+#[cold]
+fn not_a_ring(fd: i32) -> Errno {
+    if fds::is_private(fd) || sys::fcntl(fd, libc::F_GETFD, 0).is_err() {
+        Errno::EBADF
+    } else {
+        Errno::EOPNOTSUPP
+    }
+}
+
+/// io_uring_enter(2).
+///
+/// # Safety
+/// As for [`io_uring_setup`]: entries in the ring are requests of the program.
 pub unsafe fn io_uring_enter(
     fd: u32,
     to_submit: u32,
@@ -16,20 +55,73 @@ pub unsafe fn io_uring_enter(
     arg: *const c_void,
     argsz: usize,
 ) -> isize {
-    Errno::ENOSYS.neg() as isize
+    if let Err(e) = check_flags(flags) {
+        return e.neg() as isize;
+    }
+    let call = |ctx: &Arc<Ctx>| {
+        enter(ctx, to_submit, min_complete, flags, arg as u64, argsz).map(|n| n as i32)
+    };
+    if flags & raw::IORING_ENTER_REGISTERED_RING != 0 {
+        return ret(ringfds::with(fd, call).and_then(|r| r));
+    }
+    match registry::with(fd as i32, call) {
+        Some(result) => ret(result),
+        None => not_a_ring(fd as i32).neg() as isize,
+    }
 }
+
+/// io_uring_register(2).
+///
+/// # Safety
+/// Registered buffers are the program's to give; everything else is checked.
 pub unsafe fn io_uring_register(fd: u32, opcode: u32, arg: *mut c_void, nr_args: u32) -> isize {
-    Errno::ENOSYS.neg() as isize
+    const USE_REGISTERED: u32 =
+        raw::io_uring_register_op::IORING_REGISTER_USE_REGISTERED_RING as u32;
+    const RING_FDS: u32 = raw::io_uring_register_op::IORING_REGISTER_RING_FDS as u32;
+    const UNREG_RING_FDS: u32 = raw::io_uring_register_op::IORING_UNREGISTER_RING_FDS as u32;
+    let registered = opcode & USE_REGISTERED != 0;
+    let opcode = opcode & !USE_REGISTERED;
+    if let Err(e) = check_opcode(opcode) {
+        return e.neg() as isize;
+    }
+    if fd == u32::MAX {
+        // Calls without a ring (SEND_MSG_RING, QUERY) are not carried out here.
+        return Errno::EINVAL.neg() as isize;
+    }
+    let arg = Arg { at: arg as u64, nr: nr_args };
+    let call = |ctx: &Arc<Ctx>| match opcode {
+        RING_FDS => ringfds::register(ctx, arg),
+        UNREG_RING_FDS => ringfds::unregister(ctx, arg),
+        _ => register(ctx, opcode, arg),
+    };
+    if registered {
+        return ret(ringfds::with(fd, call).and_then(|r| r));
+    }
+    match registry::with(fd as i32, call) {
+        Some(result) => ret(result),
+        None => not_a_ring(fd as i32).neg() as isize,
+    }
 }
+
+/// First descriptor number of ours, fixed for the life of the process tree.
 pub fn fd_base() -> i32 {
-    16384
+    fds::base()
 }
+
+/// Whether `fd` is a ring's descriptor.
 pub fn is_ring_fd(fd: i32) -> bool {
-    false
+    fds::ring_id(fd).is_some()
 }
+
+/// Whether `fd` is ours and not a ring: for the program it does not exist.
 pub fn is_private_fd(fd: i32) -> bool {
-    false
+    fds::is_private(fd)
 }
+
+/// mmap(2) on a ring descriptor; `None` when `fd` is none.
+///
+/// # Safety
+/// As mmap(2): MAP_FIXED replaces the program's pages.
 pub unsafe fn ring_mmap(
     addr: usize,
     len: usize,
@@ -38,16 +130,97 @@ pub unsafe fn ring_mmap(
     fd: i32,
     off: i64,
 ) -> Option<isize> {
-    None
+    registry::with(fd, |ctx| {
+        let Ok(st) = ctx.lock.lock() else { return Errno::EBUSY.neg() as isize };
+        let rings = Arc::clone(&st.rings);
+        drop(st);
+        let at = match off as u64 {
+            OFF_SQ_RING | OFF_CQ_RING => 0,
+            OFF_SQES => rings.layout().rings_mapped() as u64,
+            _ => return Errno::EINVAL.neg() as isize,
+        };
+        if flags & (libc::MAP_SHARED | libc::MAP_PRIVATE) != libc::MAP_SHARED {
+            return Errno::EINVAL.neg() as isize;
+        }
+        // SAFETY: passed on from the caller.
+        match unsafe { rings.mapping().map_for_program(addr, len, prot, flags, at) } {
+            Ok(at) => at as isize,
+            Err(e) => e.neg() as isize,
+        }
+    })
 }
+
+/// close(2) of a descriptor of ours: 0 for a ring, -EBADF for a private one, `None` for any other.
 pub fn ring_close(fd: i32) -> Option<isize> {
-    None
+    if fds::is_private(fd) {
+        return Some(Errno::EBADF.neg() as isize);
+    }
+    let id = fds::ring_id(fd)?;
+    if !fds::unmark(fd) {
+        return Some(Errno::EBADF.neg() as isize);
+    }
+    sys::close(fd);
+    if let Some(ctx) = registry::by_id(id) {
+        exit::put(&ctx);
+    }
+    Some(0)
 }
+
+/// dup(2), fcntl(F_DUPFD) and dup3(2) on a ring descriptor: another descriptor of the same ring, numbered
+/// high like all of ours. `None` when `fd` is no ring.
 pub fn ring_dup(fd: i32, min_fd: i32, cloexec: bool) -> Option<isize> {
-    None
+    let id = fds::ring_id(fd)?;
+    let new = match sys::dup_from(fd, min_fd.max(fds::base())) {
+        Ok(new) => new,
+        Err(e) => return Some(e.neg() as isize),
+    };
+    if !cloexec {
+        let _ = sys::fcntl(new, libc::F_SETFD, 0);
+    }
+    let Some(ctx) = registry::by_id(id) else {
+        sys::close(new);
+        return Some(Errno::EBADF.neg() as isize);
+    };
+    ctx.open_fds.fetch_add(1, Ordering::Relaxed);
+    fds::mark_ring(new, id);
+    Some(new as isize)
 }
-pub fn note_polled(fd: i32) {}
-pub fn refresh_readiness() {}
+
+/// The program is about to watch this ring descriptor's readiness. From now on it is kept up to date.
+pub fn note_polled(fd: i32) {
+    if let Some(id) = fds::ring_id(fd) {
+        shared::watch_ring(id);
+        registry::with(fd, |ctx| {
+            if let Ok(mut st) = ctx.lock.lock() {
+                crate::notify::refresh_ring_fd(&mut st);
+                crate::reactor::watch(&mut st, ctx.id);
+            }
+        });
+    }
+}
+
+/// Before the program sleeps in epoll_wait, poll or select: watched ring descriptors whose completions
+/// were taken without a call become not ready.
+pub fn refresh_readiness() {
+    for ctx in shared::watched().into_iter().filter_map(registry::by_id) {
+        if let Ok(mut st) = ctx.lock.lock() {
+            crate::notify::refresh_ring_fd(&mut st);
+        }
+    }
+}
+
+/// Operations submitted to the engine in this process so far.
 pub fn op_count() -> u64 {
-    0
+    registry::totals().ops.iter().sum()
+}
+
+/// Operations by opcode number.
+pub fn op_counts() -> [u64; 64] {
+    registry::totals().ops
+}
+
+/// Lock statistics summed over all rings of this process.
+pub fn lock_stats() -> Option<LockStats> {
+    let Totals { lock, .. } = registry::totals();
+    lock
 }

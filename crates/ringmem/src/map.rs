@@ -85,7 +85,7 @@ impl Mapping {
         self.memfd
     }
 
-    /// Maps the region for the program, as mmap(2) on the ring file would.
+    /// Maps `len` bytes of the region, from byte `from` on, for the program, as mmap(2) on the ring file would.
     ///
     /// # Errors
     /// EINVAL for a private mapping or when there is no file; what mmap(2) gives otherwise.
@@ -98,6 +98,7 @@ impl Mapping {
         len: usize,
         prot: i32,
         flags: i32,
+        from: u64,
     ) -> Result<usize, Errno> {
         if self.memfd < 0 {
             return Err(Errno::EINVAL);
@@ -116,7 +117,7 @@ impl Mapping {
                 soloring_abi::cookie::COOKIE
             )
         })? as i32;
-        let ret = mmap(addr, len, prot, flags, low, 0);
+        let ret = mmap(addr, len, prot, flags, low, from);
         // SAFETY: the number made above.
         unsafe { raw_syscall!(Sysno::close, low) };
         ret
@@ -170,6 +171,7 @@ impl NoMmap {
                 len,
                 libc::PROT_READ | libc::PROT_WRITE,
                 libc::MAP_SHARED | libc::MAP_FIXED,
+                0,
             )
         }
         .map_err(|_| Errno::EINVAL)?;

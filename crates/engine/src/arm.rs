@@ -1,0 +1,37 @@
+//! Waiting for readiness: a request's own duplicate of its file in the ring's epoll instance.
+
+use crate::req::{File, Req, flag};
+use crate::slab::Where;
+use crate::state::State;
+use crate::{fds, sys};
+use soloring_abi::Errno;
+
+/// Registers a request that was taken out of `slot` for `events`, edge-triggered, and stores it there.
+///
+/// The registration survives re-issues: an edge after the attempt that saw -EAGAIN wakes it again.
+///
+/// # Errors
+/// EPERM when the file cannot be polled, EMFILE, ENOMEM; the request comes back.
+pub fn arm(st: &mut State, slot: u32, mut req: Req, events: u32) -> Result<(), (Req, Errno)> {
+    if !req.has(flag::POLLED) {
+        if !matches!(req.file, File::Own(_)) {
+            match fds::dup_private(req.fd()) {
+                Ok(own) => req.file = File::Own(own),
+                Err(e) => return Err((req, e)),
+            }
+        }
+        let edge = events | libc::EPOLLET as u32;
+        let data = st.slab.id(slot).to_u64();
+        if let Err(e) =
+            sys::epoll_ctl(st.shared.epfd, libc::EPOLL_CTL_ADD, req.fd(), edge, data)
+        {
+            return Err((req, e));
+        }
+        req.flags |= flag::POLLED;
+        st.recheck |= req.has(flag::MULTISHOT);
+    }
+    st.slab.put(slot, req, Where::Armed);
+    st.index(slot);
+    st.armed += 1;
+    Ok(())
+}

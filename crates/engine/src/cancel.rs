@@ -1,0 +1,180 @@
+//! Cancellation: finding requests by key and taking them out of wherever they wait.
+
+use crate::complete::complete;
+use crate::req::{Req, flag};
+use crate::slab::Where;
+use crate::state::State;
+use crate::{fds, sys};
+use soloring_abi::{Errno, Opcode, raw, sqe_flags};
+use soloring_iowq::CancelOutcome;
+
+/// What to cancel: `IORING_ASYNC_CANCEL_*` flags and their arguments.
+#[derive(Clone, Copy, Debug)]
+pub struct Criteria {
+    pub flags: u32,
+    pub user_data: u64,
+    pub fd: i32,
+    pub opcode: u8,
+}
+
+impl Criteria {
+    fn has(&self, flag: u32) -> bool {
+        self.flags & flag != 0
+    }
+
+    /// More than one request is meant.
+    pub fn all(&self) -> bool {
+        self.has(raw::IORING_ASYNC_CANCEL_ALL | raw::IORING_ASYNC_CANCEL_ANY)
+    }
+
+    fn by_user_data(&self) -> bool {
+        self.has(raw::IORING_ASYNC_CANCEL_USERDATA)
+            || !self.has(raw::IORING_ASYNC_CANCEL_FD | raw::IORING_ASYNC_CANCEL_OP)
+    }
+
+    fn matches(&self, req: &Req) -> bool {
+        if self.has(raw::IORING_ASYNC_CANCEL_ANY) {
+            return true;
+        }
+        if self.has(raw::IORING_ASYNC_CANCEL_FD) && !self.same_file(req) {
+            return false;
+        }
+        if self.has(raw::IORING_ASYNC_CANCEL_OP) && req.sqe.opcode != self.opcode {
+            return false;
+        }
+        !self.by_user_data() || req.sqe.user_data == self.user_data
+    }
+
+    fn same_file(&self, req: &Req) -> bool {
+        let fixed = self.has(raw::IORING_ASYNC_CANCEL_FD_FIXED);
+        if fixed != (req.sqe.flags & sqe_flags::FIXED_FILE != 0) || req.sqe.fd != self.fd {
+            return false;
+        }
+        // The number may name another file by now than when the request was submitted.
+        if fixed || req.fd() < 0 {
+            return true;
+        }
+        match (sys::file_kind(req.fd()), sys::file_kind(self.fd)) {
+            (Ok(a), Ok(b)) => (a.dev, a.ino) == (b.dev, b.ino),
+            _ => false,
+        }
+    }
+}
+
+/// Whether the file that `criteria` names exists.
+///
+/// # Errors
+/// EBADF.
+pub fn check_file(st: &State, criteria: &Criteria) -> Result<(), Errno> {
+    if !criteria.has(raw::IORING_ASYNC_CANCEL_FD) {
+        return Ok(());
+    }
+    let found = if criteria.has(raw::IORING_ASYNC_CANCEL_FD_FIXED) {
+        st.files.as_ref().is_some_and(|t| t.get(criteria.fd as u32).is_some())
+    } else {
+        !fds::is_private(criteria.fd) && sys::fcntl(criteria.fd, libc::F_GETFD, 0).is_ok()
+    };
+    if found { Ok(()) } else { Err(Errno::EBADF) }
+}
+
+/// Order in which the kernel looks: workers, polls, timeouts.
+fn rank(st: &State, slot: u32) -> u32 {
+    match st.slab.at(slot) {
+        Where::Punted(_) => 0,
+        Where::Armed => 1,
+        _ => 2,
+    }
+}
+
+fn cancelable(st: &State, slot: u32, criteria: &Criteria) -> bool {
+    let req = st.slab.get(slot);
+    match st.slab.at(slot) {
+        Where::Punted(_) => !req.has(flag::INTERRUPTED) && criteria.matches(req),
+        Where::Armed => criteria.matches(req),
+        // Timeouts have no file, link timeouts belong to their request.
+        Where::Timer(_) => {
+            req.sqe.opcode == Opcode::Timeout as u8
+                && !criteria.has(raw::IORING_ASYNC_CANCEL_FD)
+                && criteria.matches(req)
+        }
+        _ => false,
+    }
+}
+
+fn find(st: &State, criteria: &Criteria) -> Option<u32> {
+    let usable = |slot: &u32| cancelable(st, *slot, criteria);
+    let best = |it: &mut dyn Iterator<Item = u32>| it.min_by_key(|s| rank(st, *s));
+    if criteria.has(raw::IORING_ASYNC_CANCEL_ANY) {
+        return best(&mut st.slab.indices().filter(usable));
+    }
+    if criteria.by_user_data() {
+        return best(&mut st.by_user_data.chain(criteria.user_data).filter(usable));
+    }
+    if criteria.has(raw::IORING_ASYNC_CANCEL_FD) {
+        let fixed = criteria.has(raw::IORING_ASYNC_CANCEL_FD_FIXED);
+        let key = (fixed as u64) << 32 | criteria.fd as u32 as u64;
+        return best(&mut st.by_file.chain(key).filter(usable));
+    }
+    best(&mut st.slab.indices().filter(usable))
+}
+
+/// Cancels one request that waits: it completes with -ECANCELED.
+///
+/// # Errors
+/// EALREADY when a worker runs it: it is interrupted, and completes by itself.
+pub fn cancel_slot(st: &mut State, slot: u32) -> Result<(), Errno> {
+    if let Where::Punted(ticket) = st.slab.at(slot) {
+        return match st.wq.clone().cancel(ticket) {
+            // Its work item reports -ECANCELED as task work.
+            CancelOutcome::Removed => {
+                st.slab.get_mut(slot).flags |= flag::INTERRUPTED;
+                Ok(())
+            }
+            CancelOutcome::Running | CancelOutcome::NotFound => {
+                st.slab.get_mut(slot).flags |= flag::INTERRUPTED;
+                Err(Errno::EALREADY)
+            }
+        };
+    }
+    let mut req = st.take(slot);
+    req.flags &= !flag::NO_FAIL;
+    complete(st, Some(slot), req, Errno::ECANCELED.neg(), 0);
+    Ok(())
+}
+
+/// IORING_OP_ASYNC_CANCEL and IORING_REGISTER_SYNC_CANCEL: the operation's result.
+///
+/// Without ALL or ANY: 0, -ENOENT or -EALREADY. With them: the number of requests hit, 0 for none.
+pub fn cancel(st: &mut State, criteria: &Criteria) -> i32 {
+    if !criteria.all() {
+        return match find(st, criteria) {
+            None => Errno::ENOENT.neg(),
+            Some(slot) => match cancel_slot(st, slot) {
+                Ok(()) => 0,
+                Err(e) => e.neg(),
+            },
+        };
+    }
+    let mut hit = 0;
+    while let Some(slot) = find(st, criteria) {
+        let _ = cancel_slot(st, slot);
+        hit += 1;
+    }
+    hit
+}
+
+/// The armed POLL_ADD with `user_data`, if any.
+pub fn find_poll(st: &State, user_data: u64) -> Option<u32> {
+    st.by_user_data.chain(user_data).find(|slot| {
+        st.slab.at(*slot) == Where::Armed
+            && st.slab.get(*slot).sqe.opcode == Opcode::PollAdd as u8
+    })
+}
+
+/// The pending timeout (`opcode` Timeout or LinkTimeout) with `user_data`, if any.
+pub fn find_timeout(st: &State, user_data: u64, opcode: Opcode) -> Option<u32> {
+    st.by_user_data.chain(user_data).find(|slot| {
+        matches!(st.slab.at(*slot), Where::Timer(_))
+            && st.slab.get(*slot).sqe.opcode == opcode as u8
+    })
+}

@@ -1,0 +1,170 @@
+//! The completion queue's producer: entries, the overflow list, and what is published.
+
+use soloring_abi::Cqe;
+use soloring_abi::raw::{IORING_CQ_EVENTFD_DISABLED, IORING_SQ_CQ_OVERFLOW};
+use soloring_ringmem::Rings;
+use std::collections::VecDeque;
+
+/// Producer state of the CQ. Owned by whoever holds the ring lock.
+pub struct Cq {
+    /// Completions posted so far. The low 32 bits are the position of the next entry, ahead of what
+    /// the program sees until [`Cq::publish`]; 64 bits never wrap, so sequences compare plainly.
+    tail: u64,
+    published: u64,
+    /// Lower bound of the program's head: the shared word is read only when this says "full".
+    head_seen: u32,
+    entries: u32,
+    overflow: VecDeque<(Cqe, [u64; 2])>,
+    /// Timeouts that fired, which counted timeouts do not count and waiters wake for.
+    pub timeouts: u64,
+}
+
+impl Cq {
+    pub fn new(entries: u32) -> Self {
+        Cq {
+            tail: 0,
+            published: 0,
+            head_seen: 0,
+            entries,
+            overflow: VecDeque::new(),
+            timeouts: 0,
+        }
+    }
+
+    /// Number of completions posted so far, the overflowed ones not counted.
+    #[inline]
+    pub fn tail(&self) -> u64 {
+        self.tail
+    }
+
+    /// Sequence of completions that counted timeouts wait for.
+    pub fn timeout_seq(&self) -> u64 {
+        self.tail.wrapping_sub(self.timeouts)
+    }
+
+    #[inline]
+    fn has_room(&mut self, rings: &Rings) -> bool {
+        let tail = self.tail as u32;
+        if tail.wrapping_sub(self.head_seen) < self.entries {
+            return true;
+        }
+        let head = rings.cq_head();
+        // A head that the program moved beyond our tail is garbage: count the ring as full.
+        if tail.wrapping_sub(head) <= self.entries {
+            self.head_seen = head;
+        }
+        tail.wrapping_sub(self.head_seen) < self.entries
+    }
+
+    /// Posts a completion, on the overflow list when the ring is full: nothing is lost.
+    /// Returns false when it overflowed.
+    #[inline]
+    pub fn post(&mut self, rings: &Rings, cqe: Cqe, extra: [u64; 2]) -> bool {
+        if self.overflow.is_empty() && self.has_room(rings) {
+            rings.write_cqe(self.tail as u32, cqe, extra);
+            self.tail += 1;
+            return true;
+        }
+        self.post_overflow(rings, cqe, extra)
+    }
+
+    #[cold]
+    fn post_overflow(&mut self, rings: &Rings, cqe: Cqe, extra: [u64; 2]) -> bool {
+        if self.overflow.try_reserve(1).is_err() {
+            rings.cq_overflow_inc();
+            return false;
+        }
+        if self.overflow.is_empty() {
+            rings.sq_flags_set(IORING_SQ_CQ_OVERFLOW);
+        }
+        self.overflow.push_back((cqe, extra));
+        false
+    }
+
+    /// Posts one of several completions of a multishot request, only if it fits: false ends the shots.
+    #[inline]
+    pub fn post_if_room(&mut self, rings: &Rings, cqe: Cqe, extra: [u64; 2]) -> bool {
+        if !self.overflow.is_empty() || !self.has_room(rings) {
+            return false;
+        }
+        self.post(rings, cqe, extra)
+    }
+
+    pub fn has_overflow(&self) -> bool {
+        !self.overflow.is_empty()
+    }
+
+    /// Moves overflowed completions into the ring as far as there is room.
+    pub fn flush_overflow(&mut self, rings: &Rings) {
+        if self.overflow.is_empty() {
+            return;
+        }
+        while self.has_room(rings) {
+            let Some((cqe, extra)) = self.overflow.pop_front() else { break };
+            rings.write_cqe(self.tail as u32, cqe, extra);
+            self.tail += 1;
+        }
+        if self.overflow.is_empty() {
+            rings.sq_flags_clear(IORING_SQ_CQ_OVERFLOW);
+        }
+    }
+
+    /// Makes everything posted visible. True when there was something new.
+    #[inline]
+    pub fn publish(&mut self, rings: &Rings) -> bool {
+        if self.tail == self.published {
+            return false;
+        }
+        rings.set_cq_tail(self.tail as u32);
+        self.published = self.tail;
+        true
+    }
+
+    /// Completions that the program has not taken yet.
+    #[inline]
+    pub fn ready(&self, rings: &Rings) -> u32 {
+        (self.tail as u32).wrapping_sub(rings.cq_head())
+    }
+
+    /// Whether the program switched eventfd notifications off.
+    pub fn eventfd_disabled(rings: &Rings) -> bool {
+        rings.cq_flags() & IORING_CQ_EVENTFD_DISABLED != 0
+    }
+
+    /// Continues where the shared words say, in a forked child.
+    pub fn resume(&mut self, rings: &Rings) {
+        self.tail = rings.cq_tail() as u64;
+        self.published = self.tail;
+        self.head_seen = rings.cq_head();
+        self.overflow.clear();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use soloring_ringmem::{CqeSize, Layout, SqeSize};
+
+    #[test]
+    fn overflow_keeps_everything_in_order() {
+        let layout = Layout {
+            sq_entries: 2,
+            cq_entries: 4,
+            sqe: SqeSize::B64,
+            cqe: CqeSize::B16,
+            sq_array: true,
+        };
+        let rings = Rings::create(layout, Ok).unwrap();
+        let mut cq = Cq::new(4);
+        for i in 0..6 {
+            let cqe = Cqe { user_data: i, res: 0, flags: 0 };
+            assert_eq!(cq.post(&rings, cqe, [0; 2]), i < 4);
+        }
+        assert!(cq.publish(&rings) && !cq.publish(&rings));
+        assert_eq!(cq.ready(&rings), 4);
+        assert!(rings.sq_flags() & IORING_SQ_CQ_OVERFLOW != 0);
+        assert!(!cq.post_if_room(&rings, Cqe::default(), [0; 2]));
+        cq.flush_overflow(&rings);
+        assert!(cq.has_overflow());
+    }
+}

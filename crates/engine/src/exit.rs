@@ -1,0 +1,87 @@
+//! The end of a ring: its last descriptor is closed.
+
+use crate::cancel::cancel_slot;
+use crate::complete::fail_chain;
+use crate::ctx::Ctx;
+use crate::registry;
+use crate::slab::Where;
+use crate::state::State;
+use crate::{fds, sys};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+/// Gives up one reference of the program's to a ring; the last one closes it.
+pub fn put(ctx: &Arc<Ctx>) {
+    // AcqRel: pairs with other closers; the last one sees what they did.
+    if ctx.open_fds.fetch_sub(1, Ordering::AcqRel) == 1 {
+        registry::remove(ctx.id);
+        close(ctx);
+        registry::forget(ctx.id);
+    }
+}
+
+/// Closes a ring. A thread that still waits in it is woken and finishes the job as it leaves.
+pub fn close(ctx: &Ctx) {
+    ctx.shared.set_closed();
+    let Ok(mut st) = ctx.lock.lock() else {
+        // A signal handler closes the ring that its own thread is inside: the enter below it finishes.
+        return;
+    };
+    st.dying = true;
+    if st.leader.present || !st.followers.is_empty() {
+        st.shared.wake();
+        for f in &st.followers {
+            sys::eventfd_signal(f.fd);
+        }
+        return;
+    }
+    finish(ctx, &mut st);
+}
+
+/// Cancels everything and gives back what the ring held.
+pub fn finish(ctx: &Ctx, st: &mut State) {
+    cancel_everything(st);
+    st.wq.shutdown(true);
+    for fd in st.timer_fds {
+        fds::close_private(fd);
+    }
+    st.timer_fds = [-1; 3];
+    if let Some(e) = st.eventfd.take() {
+        fds::close_private(e.fd);
+    }
+    st.files = None;
+    st.bufs = None;
+    st.retired.clear();
+    fds::close_private(st.rings.mapping().memfd());
+    if let Some(sqes) = st.rings.sqe_mapping() {
+        fds::close_private(sqes.memfd());
+    }
+    st.ring_fd = -1;
+    registry::account_closed(&std::mem::replace(&mut st.ops, [0; 64]), ctx.lock.stats());
+}
+
+fn cancel_everything(st: &mut State) {
+    st.drain_active = false;
+    loop {
+        let slots: Vec<u32> = st.slab.indices().collect();
+        let mut progress = false;
+        for slot in slots {
+            match st.slab.at(slot) {
+                Where::Armed | Where::Timer(_) => {
+                    let _ = cancel_slot(st, slot);
+                    progress = true;
+                }
+                Where::Ready | Where::Deferred => {
+                    fail_chain(st, slot);
+                    progress = true;
+                }
+                _ => {}
+            }
+        }
+        st.ready.clear();
+        st.deferred.clear();
+        if !progress {
+            return;
+        }
+    }
+}

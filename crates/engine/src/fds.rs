@@ -1,0 +1,191 @@
+//! Descriptors of ours in the program's table: numbered high, marked, and out of its way.
+//!
+//! Every ring descriptor and every private one (memory files, epoll instances, duplicates that requests
+//! hold) has a number from [`base`] on, close-on-exec. A table indexed by descriptor says which is which.
+#![allow(unsafe_code)]
+
+use crate::sys;
+use soloring_abi::Errno;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// Not a descriptor of ours.
+const FREE: u64 = 0;
+/// Ours, and not for the program to touch.
+const PRIVATE: u64 = 1;
+/// From here on the tag is a ring's id.
+pub const FIRST_RING_ID: u64 = 2;
+
+struct Table {
+    base: i32,
+    len: usize,
+    tags: *const AtomicU64,
+}
+
+// SAFETY: `tags` points to a mapping that is never unmapped and only accessed as atomics.
+unsafe impl Send for Table {}
+// SAFETY: as above.
+unsafe impl Sync for Table {}
+
+fn limits() -> (u64, u64) {
+    let mut lim = libc::rlimit { rlim_cur: 1024, rlim_max: 4096 };
+    // SAFETY: prlimit64 on ourselves writes one rlimit on our stack.
+    let _ = unsafe {
+        sys::sys!(prlimit64, 0, libc::RLIMIT_NOFILE, 0usize, &raw mut lim)
+    };
+    (lim.rlim_cur, lim.rlim_max)
+}
+
+/// The soft RLIMIT_NOFILE, in descriptors.
+pub fn soft_limit() -> u64 {
+    limits().0
+}
+
+fn raise_soft_limit(base: i32) {
+    let (soft, hard) = limits();
+    let wanted = (base as u64 + 65536).min(hard);
+    if soft < wanted && soft <= base as u64 + 64 {
+        let lim = libc::rlimit { rlim_cur: wanted, rlim_max: hard };
+        // SAFETY: prlimit64 reads one rlimit on our stack.
+        let _ = unsafe {
+            sys::sys!(prlimit64, 0, libc::RLIMIT_NOFILE, &raw const lim, 0usize)
+        };
+    }
+}
+
+fn table() -> &'static Table {
+    static TABLE: OnceLock<Table> = OnceLock::new();
+    TABLE.get_or_init(|| {
+        let hard = limits().1.clamp(64, 1 << 20) as usize;
+        // The whole process tree shares one base: the filter that is inherited over exec names it.
+        let inherited = std::env::var("SOLORING_FD_BASE").ok().and_then(|v| v.parse::<i32>().ok());
+        let base = inherited
+            .filter(|b| (3..1 << 20).contains(b))
+            .unwrap_or(if hard >= 131_072 { 65_536 } else { (hard * 3 / 4) as i32 });
+        raise_soft_limit(base);
+        let len = hard.max(base as usize + 4096);
+        // SAFETY: a fresh anonymous mapping, zeroed, never unmapped: `len` words that are only ever
+        // accessed as atomics. Pages are touched only where descriptors of ours are.
+        let tags = unsafe {
+            sys::sys!(
+                mmap,
+                0usize,
+                len * 8,
+                libc::PROT_READ | libc::PROT_WRITE,
+                libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE,
+                -1i32,
+                0
+            )
+        }
+        .expect("address space for the descriptor table");
+        Table { base, len, tags: tags as *const AtomicU64 }
+    })
+}
+
+/// First descriptor number of ours. Fixed for the life of the process tree.
+#[inline]
+pub fn base() -> i32 {
+    table().base
+}
+
+#[inline]
+fn tag(fd: i32) -> Option<&'static AtomicU64> {
+    let t = table();
+    if fd < 0 || fd as usize >= t.len {
+        return None;
+    }
+    // SAFETY: index checked against the length of the mapping, which lives forever.
+    Some(unsafe { &*t.tags.add(fd as usize) })
+}
+
+/// The id of the ring that `fd` stands for.
+#[inline]
+pub fn ring_id(fd: i32) -> Option<u64> {
+    // Acquire: pairs with the release in `mark_ring`; who sees the id also finds the ring.
+    let id = tag(fd)?.load(Ordering::Acquire);
+    (id >= FIRST_RING_ID).then_some(id)
+}
+
+/// Whether `fd` is ours and hidden from the program.
+#[inline]
+pub fn is_private(fd: i32) -> bool {
+    tag(fd).is_some_and(|t| t.load(Ordering::Relaxed) == PRIVATE)
+}
+
+pub fn mark_ring(fd: i32, id: u64) {
+    // Release: pairs with the acquire in `ring_id`.
+    tag(fd).expect("allocated below the table's length").store(id, Ordering::Release);
+}
+
+/// Takes the mark off and says what it was, so that exactly one closer wins.
+pub fn unmark(fd: i32) -> bool {
+    tag(fd).is_some_and(|t| t.swap(FREE, Ordering::AcqRel) != FREE)
+}
+
+fn dup_high(fd: i32) -> Result<i32, Errno> {
+    match sys::dup_from(fd, base()) {
+        Ok(high) if (high as usize) < table().len => Ok(high),
+        Ok(beyond) => {
+            sys::close(beyond);
+            Err(Errno::EMFILE)
+        }
+        Err(Errno::EBADF) => Err(Errno::EBADF),
+        Err(_) => {
+            // The program lowered RLIMIT_NOFILE below our range, or the range is full: raise the soft
+            // limit again if that is allowed, else share the program's range.
+            raise_soft_limit(base());
+            sys::dup_from(fd, base()).or_else(|_| sys::dup_from(fd, 3))
+        }
+    }
+}
+
+/// A private duplicate of the program's `fd`.
+///
+/// # Errors
+/// EBADF; EMFILE.
+pub fn dup_private(fd: i32) -> Result<i32, Errno> {
+    let high = dup_high(fd)?;
+    if let Some(t) = tag(high) {
+        t.store(PRIVATE, Ordering::Relaxed);
+    }
+    Ok(high)
+}
+
+/// Moves a descriptor that the engine just made out of the program's way. `low` is closed in any case.
+///
+/// # Errors
+/// EMFILE.
+pub fn make_private(low: i32) -> Result<i32, Errno> {
+    let high = dup_private(low);
+    sys::close(low);
+    high
+}
+
+/// As [`make_private`], for a descriptor that becomes a ring's: not marked yet.
+pub fn make_high(low: i32) -> Result<i32, Errno> {
+    let high = dup_high(low);
+    sys::close(low);
+    high
+}
+
+/// Closes a private descriptor.
+pub fn close_private(fd: i32) {
+    if fd >= 0 {
+        unmark(fd);
+        sys::close(fd);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn private_descriptors_are_high_and_marked() {
+        let fd = make_private(sys::eventfd().unwrap()).unwrap();
+        assert!(fd >= base() && is_private(fd) && ring_id(fd).is_none());
+        close_private(fd);
+        assert!(!is_private(fd));
+        assert_eq!(dup_private(-1), Err(Errno::EBADF));
+    }
+}

@@ -1,0 +1,175 @@
+//! The driver: issues a request and acts on the outcome.
+//!
+//! inline attempt -> done | armed for readiness | punted to a worker | timer started.
+
+use crate::arm::arm;
+use crate::complete::{complete, complete_big};
+use crate::fds;
+use crate::ops::{Attempt, OpDef, Outcome, poll, timeout};
+use crate::optable::TABLE;
+use crate::punt::punt;
+use crate::req::{File, Req, flag};
+use crate::slab::Where;
+use crate::state::State;
+use soloring_abi::{Errno, Opcode, sqe_flags};
+use soloring_iowq::Class;
+
+#[inline]
+pub fn def_of(req: &Req) -> &'static OpDef {
+    &TABLE[req.sqe.opcode as usize]
+}
+
+/// Resolves `sqe->fd`, at the moment the request is issued (FEAT_LINKED_FILE).
+///
+/// # Errors
+/// EBADF for an empty slot and for descriptors that the program does not own.
+#[inline]
+fn resolve_file(st: &State, req: &mut Req) -> Result<(), Errno> {
+    if req.file != File::None {
+        return Ok(());
+    }
+    let fd = req.sqe.fd;
+    if req.sqe.flags & sqe_flags::FIXED_FILE != 0 {
+        let node = st.files.as_ref().and_then(|t| t.get(fd as u32)).ok_or(Errno::EBADF)?;
+        let (kind, direct) = (node.item.kind, node.item.direct);
+        req.file = File::Fixed { fd: node.item.fd, storage: kind.is_storage(), direct };
+        return Ok(());
+    }
+    if fd < 0 {
+        return Err(Errno::EBADF);
+    }
+    if fd >= fds::base() {
+        high_fd(req.sqe.opcode, fd)?;
+    }
+    req.file = File::Fd(fd);
+    Ok(())
+}
+
+/// Numbers from our range on: a ring can only be polled, what is private does not exist.
+#[cold]
+fn high_fd(opcode: u8, fd: i32) -> Result<(), Errno> {
+    if fds::is_private(fd) {
+        return Err(Errno::EBADF);
+    }
+    if let Some(id) = fds::ring_id(fd) {
+        if opcode != Opcode::PollAdd as u8 {
+            return Err(Errno::EINVAL);
+        }
+        crate::shared::watch_ring(id);
+    }
+    Ok(())
+}
+
+/// Issues a request that has no slot yet: the common case, straight from the SQ.
+#[inline]
+pub fn issue_new(st: &mut State, mut req: Req) {
+    let def = def_of(&req);
+    if def.needs_file {
+        if let Err(e) = resolve_file(st, &mut req) {
+            return complete(st, None, req, e.neg(), 0);
+        }
+    }
+    match (def.issue)(st, &mut req, Attempt::First) {
+        Outcome::Done(res, cflags) => complete(st, None, req, res, cflags),
+        Outcome::DoneBig(res, extra) => complete_big(st, None, req, res, 0, extra),
+        outcome => {
+            let slot = st.slab.insert(Req::default(), Where::Out);
+            act(st, slot, req, outcome);
+        }
+    }
+}
+
+/// Issues the request in `slot` (again).
+pub fn issue_slot(st: &mut State, slot: u32, attempt: Attempt) {
+    let mut req = st.take(slot);
+    if req.has(flag::LATER) {
+        let res = req.res;
+        return complete(st, Some(slot), req, res, 0);
+    }
+    let def = def_of(&req);
+    if def.needs_file {
+        if let Err(e) = resolve_file(st, &mut req) {
+            return complete(st, Some(slot), req, e.neg(), 0);
+        }
+    }
+    if attempt == Attempt::First && (def.always_async || req.has(flag::FORCE_WORKER)) {
+        let class = if def.iopoll { Class::Bounded } else { Class::Unbounded };
+        if !def.pollable && def.has_run {
+            req.flags &= !flag::FORCE_WORKER;
+            return act(st, slot, req, Outcome::Punt(class));
+        }
+    }
+    let outcome = (def.issue)(st, &mut req, attempt);
+    act(st, slot, req, outcome);
+}
+
+/// Acts on what an attempt came to. The request was taken out of `slot`.
+fn act(st: &mut State, slot: u32, mut req: Req, outcome: Outcome) {
+    let def = def_of(&req);
+    match outcome {
+        Outcome::Done(res, cflags) => return complete(st, Some(slot), req, res, cflags),
+        Outcome::DoneBig(res, extra) => return complete_big(st, Some(slot), req, res, 0, extra),
+        _ => {}
+    }
+    if !req.has(flag::STABLE) {
+        if let Err(e) = (def.stabilise)(&mut req) {
+            return complete(st, Some(slot), req, e.neg(), 0);
+        }
+        req.flags |= flag::STABLE;
+    }
+    let stored = match outcome {
+        Outcome::Arm(events) => arm(st, slot, req, events).map_err(|(r, e)| (r, e, true)),
+        Outcome::Punt(class) => punt(st, slot, req, def, class).map_err(|(r, e)| (r, e, false)),
+        Outcome::StartTimer => {
+            timeout::start_timer(st, slot, req);
+            return;
+        }
+        Outcome::Later(res) => {
+            req.res = res;
+            req.flags |= flag::LATER;
+            st.slab.put(slot, req, Where::Ready);
+            st.ready.push_back(slot);
+            return;
+        }
+        Outcome::Done(..) | Outcome::DoneBig(..) => unreachable!("handled above"),
+    };
+    match stored {
+        Ok(()) => arm_link_timeout(st, slot),
+        Err((req, Errno::EPERM, true)) => not_pollable(st, slot, req, def),
+        Err((req, e, _)) => complete(st, Some(slot), req, e.neg(), 0),
+    }
+}
+
+/// epoll does not know this kind of file: it never blocks for long, or only a worker can wait for it.
+#[cold]
+fn not_pollable(st: &mut State, slot: u32, mut req: Req, def: &'static OpDef) {
+    if req.sqe.opcode == Opcode::PollAdd as u8 {
+        let outcome = poll::always_ready(&req);
+        return act(st, slot, req, outcome);
+    }
+    if !def.has_run {
+        return complete(st, Some(slot), req, Errno::EOPNOTSUPP.neg(), 0);
+    }
+    req.flags &= !flag::FORCE_WORKER;
+    act(st, slot, req, Outcome::Punt(Class::Unbounded));
+}
+
+/// Starts the LINK_TIMEOUT behind a request that now waits.
+fn arm_link_timeout(st: &mut State, slot: u32) {
+    let req = st.slab.get_mut(slot);
+    if !req.has(flag::ARM_LTIMEOUT) {
+        return;
+    }
+    req.flags = req.flags & !flag::ARM_LTIMEOUT | flag::HAS_LTIMEOUT;
+    let timeout_slot = req.next;
+    let mut limit = st.slab.take(timeout_slot);
+    limit.head = slot;
+    timeout::start_timer(st, timeout_slot, limit);
+}
+
+/// Runs everything that is ready to be issued, until nothing is.
+pub fn run_ready(st: &mut State) {
+    while let Some(slot) = st.ready.pop_front() {
+        issue_slot(st, slot, Attempt::First);
+    }
+}

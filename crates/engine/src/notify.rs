@@ -1,0 +1,58 @@
+//! Publishing completions and telling everyone who waits for them.
+
+use crate::complete::flush_counted;
+use crate::cq::Cq;
+use crate::state::State;
+use crate::sys;
+
+/// Publishes what was posted: CQ tail, eventfd, ring descriptor, sleeping waiters.
+///
+/// `by_leader`: the caller is the thread that waits on the epoll instance, and is awake.
+#[inline]
+pub fn flush(st: &mut State) {
+    if !st.counted.is_empty() {
+        while flush_counted(st) {}
+    }
+    if st.cq.publish(&st.rings) {
+        if st.eventfd.is_some() || st.shared.is_watched() || st.leader.asleep || !st.followers.is_empty() {
+            notify(st);
+        }
+    }
+}
+
+#[cold]
+fn notify(st: &mut State) {
+    if let Some(e) = st.eventfd {
+        if !(Cq::eventfd_disabled(&st.rings) || e.async_only && st.inline) {
+            sys::eventfd_signal(e.fd);
+        }
+    }
+    signal_ring_fd(st);
+    let (tail, timeouts) = (st.cq.tail(), st.cq.timeouts);
+    if st.leader.asleep && (tail >= st.leader.target || timeouts != st.leader.timeouts) {
+        st.shared.wake();
+    }
+    for f in &st.followers {
+        if tail >= f.target || timeouts != f.timeouts {
+            sys::eventfd_signal(f.fd);
+        }
+    }
+}
+
+/// Makes the ring descriptor readable for a program that watches it.
+pub fn signal_ring_fd(st: &mut State) {
+    if st.shared.is_watched() && !st.fd_signalled && st.ring_fd >= 0 {
+        sys::eventfd_signal(st.ring_fd);
+        st.fd_signalled = true;
+    }
+}
+
+/// Brings the ring descriptor's readiness in line with the CQ after the program took completions.
+pub fn refresh_ring_fd(st: &mut State) {
+    if st.fd_signalled && st.cq.ready(&st.rings) == 0 && !st.cq.has_overflow() {
+        sys::eventfd_drain(st.ring_fd);
+        st.fd_signalled = false;
+    } else if st.shared.is_watched() && !st.fd_signalled && st.cq.ready(&st.rings) > 0 {
+        signal_ring_fd(st);
+    }
+}

@@ -1,0 +1,121 @@
+//! POLL_ADD and POLL_REMOVE (which also updates).
+
+use super::{Attempt, BASE, OpDef, Outcome, must_be_zero};
+use crate::cancel::{cancel_slot, find_poll};
+use crate::complete::complete;
+use crate::req::{Req, flag};
+use crate::state::State;
+use crate::sys;
+use soloring_abi::{Errno, raw, sqe_flags};
+
+pub const POLL_ADD: OpDef =
+    OpDef { prep: add_prep, issue: add_issue, needs_file: true, pollable: true, ..BASE };
+pub const POLL_REMOVE: OpDef = OpDef { prep: remove_prep, issue: remove_issue, ..BASE };
+
+/// Always reported, wanted or not.
+const ALWAYS: u32 = (libc::POLLERR | libc::POLLHUP) as u32;
+
+fn add_prep(_: &mut State, req: &mut Req) -> Result<(), Errno> {
+    let sqe = &req.sqe;
+    must_be_zero(&[sqe.buf_index as u64, sqe.off, sqe.addr])?;
+    let flags = sqe.len;
+    if flags & !(raw::IORING_POLL_ADD_MULTI | raw::IORING_POLL_ADD_LEVEL) != 0 {
+        return Err(Errno::EINVAL);
+    }
+    let multi = flags & raw::IORING_POLL_ADD_MULTI != 0;
+    if multi && sqe.flags & sqe_flags::CQE_SKIP_SUCCESS != 0 {
+        return Err(Errno::EINVAL);
+    }
+    if multi {
+        req.flags |= flag::MULTISHOT;
+    }
+    Ok(())
+}
+
+/// The 16 bits of poll events that the request waits for.
+pub fn wanted(req: &Req) -> u32 {
+    req.sqe.op_flags & 0xffff | ALWAYS
+}
+
+fn add_issue(st: &mut State, req: &mut Req, attempt: Attempt) -> Outcome {
+    let level = req.sqe.len & raw::IORING_POLL_ADD_LEVEL != 0;
+    match attempt {
+        Attempt::First => {
+            let mask = sys::poll_now(req.fd(), wanted(req) as i16) as u16 as u32;
+            if mask & libc::POLLNVAL as u32 != 0 {
+                return Outcome::err(Errno::EBADF);
+            }
+            if mask & wanted(req) != 0 && !req.has(flag::MULTISHOT) && !level {
+                return Outcome::Done((mask & wanted(req)) as i32, 0);
+            }
+            // A multishot poll reports what is ready now as its first shot, from the epoll instance.
+            Outcome::Arm(wanted(req))
+        }
+        Attempt::Ready(events) => {
+            let mask = events & wanted(req);
+            if mask == 0 {
+                return Outcome::Arm(wanted(req));
+            }
+            if req.has(flag::MULTISHOT) && st.post_more(req.sqe.user_data, mask as i32, 0) {
+                return Outcome::Arm(wanted(req));
+            }
+            Outcome::Done(mask as i32, 0)
+        }
+    }
+}
+
+/// What a poll on a file that epoll refuses (always ready) comes to.
+pub fn always_ready(req: &Req) -> Outcome {
+    let mask = sys::poll_now(req.fd(), wanted(req) as i16) as u16 as u32 & wanted(req);
+    if mask != 0 { Outcome::Done(mask as i32, 0) } else { Outcome::err(Errno::EINVAL) }
+}
+
+fn remove_prep(_: &mut State, req: &mut Req) -> Result<(), Errno> {
+    let sqe = &req.sqe;
+    must_be_zero(&[sqe.buf_index as u64, sqe.file_index as u64])?;
+    let flags = sqe.len;
+    let update = raw::IORING_POLL_UPDATE_EVENTS | raw::IORING_POLL_UPDATE_USER_DATA;
+    if flags & !(update | raw::IORING_POLL_ADD_MULTI) != 0
+        || flags == raw::IORING_POLL_ADD_MULTI
+        || flags & raw::IORING_POLL_UPDATE_USER_DATA == 0 && sqe.off != 0
+        || flags & raw::IORING_POLL_UPDATE_EVENTS == 0 && sqe.op_flags != 0
+    {
+        return Err(Errno::EINVAL);
+    }
+    Ok(())
+}
+
+fn remove_issue(st: &mut State, req: &mut Req, _: Attempt) -> Outcome {
+    let Some(slot) = find_poll(st, req.sqe.addr) else { return Outcome::err(Errno::ENOENT) };
+    let flags = req.sqe.len;
+    if flags & (raw::IORING_POLL_UPDATE_EVENTS | raw::IORING_POLL_UPDATE_USER_DATA) == 0 {
+        return cancel_slot(st, slot).map(|()| 0).into();
+    }
+    st.unindex(slot);
+    let target = st.slab.get_mut(slot);
+    if flags & raw::IORING_POLL_UPDATE_EVENTS != 0 {
+        target.sqe.op_flags = target.sqe.op_flags & !0xffff | req.sqe.op_flags & 0xffff;
+    }
+    if flags & raw::IORING_POLL_UPDATE_USER_DATA != 0 {
+        target.sqe.user_data = req.sqe.off;
+    }
+    let (fd, events) = (target.fd(), wanted(target));
+    let one_shot = !target.has(flag::MULTISHOT);
+    st.index(slot);
+    // The updated poll starts anew: what is ready now counts.
+    let mask = sys::poll_now(fd, events as i16) as u16 as u32 & events;
+    if one_shot && mask != 0 {
+        let target = st.take(slot);
+        complete(st, Some(slot), target, mask as i32, 0);
+        return Outcome::Done(0, 0);
+    }
+    let data = st.slab.id(slot).to_u64();
+    let edge = events | libc::EPOLLET as u32;
+    match sys::epoll_ctl(st.shared.epfd, libc::EPOLL_CTL_MOD, fd, edge, data) {
+        Ok(()) => {
+            st.recheck = true;
+            Outcome::Done(0, 0)
+        }
+        Err(e) => Outcome::err(e),
+    }
+}

@@ -1,0 +1,340 @@
+//! READ, WRITE, READV, WRITEV, READ_FIXED, WRITE_FIXED.
+//!
+//! Inline attempts are `preadv2`/`pwritev2` with RWF_NOWAIT. Storage that would block goes to a bounded
+//! worker (writes hashed by inode), everything else waits for readiness.
+#![allow(unsafe_code)]
+
+use super::{Attempt, BASE, OpDef, Outcome, retry_eintr};
+use crate::req::{AsyncData, File, Req, flag};
+use crate::state::State;
+use crate::sys::{self, sys};
+use crate::usercopy;
+use soloring_abi::{Errno, IoVec, Opcode, raw};
+use soloring_iowq::{Class, Interrupt};
+use std::sync::Arc;
+
+const RW: OpDef = OpDef {
+    prep,
+    issue,
+    run,
+    has_run: true,
+    stabilise,
+    needs_file: true,
+    ioprio: true,
+    iopoll: true,
+    ..BASE
+};
+
+pub const READ: OpDef = OpDef { ..RW };
+pub const WRITE: OpDef = OpDef { ..RW };
+pub const READV: OpDef = OpDef { ..RW };
+pub const WRITEV: OpDef = OpDef { ..RW };
+pub const READ_FIXED: OpDef = OpDef { ..RW };
+pub const WRITE_FIXED: OpDef = OpDef { ..RW };
+
+const UIO_MAXIOV: u32 = 1024;
+/// The most that one read or write transfers (MAX_RW_COUNT).
+const MAX_RW_COUNT: u64 = 0x7fff_f000;
+const RWF_NOWAIT: u32 = libc::RWF_NOWAIT as u32;
+
+fn opcode(req: &Req) -> Opcode {
+    Opcode::from_raw(req.sqe.opcode).expect("checked at submission")
+}
+
+fn is_write(req: &Req) -> bool {
+    matches!(opcode(req), Opcode::Write | Opcode::Writev | Opcode::WriteFixed)
+}
+
+fn is_vectored(req: &Req) -> bool {
+    matches!(opcode(req), Opcode::Readv | Opcode::Writev)
+}
+
+fn is_fixed_buf(req: &Req) -> bool {
+    matches!(opcode(req), Opcode::ReadFixed | Opcode::WriteFixed)
+}
+
+fn prep(_: &mut State, req: &mut Req) -> Result<(), Errno> {
+    let sqe = &req.sqe;
+    if sqe.ioprio != 0 {
+        // IOPRIO_CLASS: none, real-time (1), best effort (2), idle (3); levels 0 to 7.
+        let class = sqe.ioprio >> 13;
+        if class > 3 {
+            return Err(Errno::EINVAL);
+        }
+    }
+    if sqe.pad2 != 0 {
+        // attr_type_mask: integrity metadata needs a device that the kernel ring talks to.
+        return Err(if sqe.pad2 == raw::IORING_RW_ATTR_FLAG_PI as u64 {
+            Errno::EOPNOTSUPP
+        } else {
+            Errno::EINVAL
+        });
+    }
+    if is_vectored(req) {
+        if sqe.len > UIO_MAXIOV {
+            return Err(Errno::EINVAL);
+        }
+        if sqe.len > 0 {
+            // The vector itself must be readable at submission, as the kernel imports it there.
+            let iov = usercopy::read_vec::<IoVec>(sqe.addr, sqe.len as usize)?;
+            if iov.iter().any(|v| v.len > isize::MAX as u64) {
+                return Err(Errno::EINVAL);
+            }
+            req.data = AsyncData::Iov(iov);
+            req.flags |= flag::STABLE;
+        }
+    }
+    Ok(())
+}
+
+fn stabilise(_: &mut Req) -> Result<(), Errno> {
+    // Vectors are copied in prep; single buffers are plain numbers.
+    Ok(())
+}
+
+/// The bytes still to transfer, as one vector; `single` backs the non-vectored case.
+fn remaining<'a>(req: &'a Req, single: &'a mut [IoVec; 1]) -> &'a [IoVec] {
+    if let AsyncData::Iov(iov) = &req.data {
+        return iov;
+    }
+    let left = (req.sqe.len as u64).min(MAX_RW_COUNT) - req.done as u64;
+    *single = [IoVec { base: req.sqe.addr + req.done as u64, len: left }];
+    if is_vectored(req) { &single[..0] } else { single }
+}
+
+/// Drops `n` transferred bytes from the front of a copied vector.
+fn advance(req: &mut Req, mut n: u64) {
+    req.done += n as u32;
+    if let AsyncData::Iov(iov) = &mut req.data {
+        for v in iov.iter_mut() {
+            let step = n.min(v.len);
+            v.base += step;
+            v.len -= step;
+            n -= step;
+            if n == 0 {
+                break;
+            }
+        }
+        let skip = iov.iter().take_while(|v| v.len == 0).count();
+        if skip < iov.len() {
+            iov.drain(..skip);
+        }
+    }
+}
+
+fn left(req: &Req) -> u64 {
+    let mut single = [IoVec::default()];
+    remaining(req, &mut single).iter().map(|v| v.len).sum::<u64>().min(MAX_RW_COUNT)
+}
+
+/// One `preadv2` or `pwritev2` for what is left.
+fn transfer(req: &Req, extra_flags: u32) -> Result<usize, Errno> {
+    let mut single = [IoVec::default()];
+    let iov = remaining(req, &mut single);
+    let (iov, count) = (iov.as_ptr(), iov.len());
+    let pos = if req.has(flag::STREAM) || req.sqe.off == u64::MAX {
+        u64::MAX
+    } else {
+        req.sqe.off.wrapping_add(req.done as u64)
+    };
+    let flags = req.sqe.op_flags | extra_flags;
+    let fd = req.fd();
+    // SAFETY: the kernel checks every range of the vector against the program's address space; the
+    // vector itself is ours. Where it writes is where the program asked it to.
+    unsafe {
+        if is_write(req) {
+            sys!(pwritev2, fd, iov, count, pos, pos >> 32, flags)
+        } else {
+            sys!(preadv2, fd, iov, count, pos, pos >> 32, flags)
+        }
+    }
+}
+
+/// As [`transfer`], falling back to the current position for files that have no other.
+fn transfer_anywhere(req: &mut Req, extra_flags: u32) -> Result<usize, Errno> {
+    match transfer(req, extra_flags) {
+        Err(Errno::ESPIPE) if !req.has(flag::STREAM) => {
+            req.flags |= flag::STREAM;
+            transfer(req, extra_flags)
+        }
+        other => other,
+    }
+}
+
+/// Resolves a registered buffer and checks the range against it.
+fn import_fixed(st: &mut State, req: &mut Req) -> Result<(), Errno> {
+    let table = st.bufs.as_ref().ok_or(Errno::EFAULT)?;
+    let node = table.get(req.sqe.buf_index as u32).ok_or(Errno::EFAULT)?;
+    if !node.item.contains(req.sqe.addr, req.sqe.len as u64) {
+        return Err(Errno::EFAULT);
+    }
+    Ok(())
+}
+
+/// Keeps the registered buffer alive beyond the inline attempt.
+fn hold_buf(st: &State, req: &mut Req) {
+    if is_fixed_buf(req) && req.held_buf.is_none() {
+        let node = st.bufs.as_ref().and_then(|t| t.get(req.sqe.buf_index as u32));
+        req.held_buf = node.map(|n| Arc::clone(&n.item));
+    }
+}
+
+/// Whether this may be a direct transfer, which RWF_NOWAIT would still wait for.
+fn may_be_direct(req: &Req) -> bool {
+    match req.file {
+        File::Fixed { direct, .. } => direct,
+        // O_DIRECT needs aligned offsets: the flag is asked for only then.
+        _ if req.sqe.off.is_multiple_of(512) && left(req).is_multiple_of(512) => {
+            sys::fcntl(req.fd(), libc::F_GETFL, 0)
+                .is_ok_and(|f| f as i32 & libc::O_DIRECT != 0)
+        }
+        _ => false,
+    }
+}
+
+fn done(req: &mut Req, total: i32) -> Outcome {
+    let wanted = req.done as u64 + left(req);
+    if (total as u64) < wanted {
+        req.flags |= flag::FAIL;
+    }
+    Outcome::Done(total, 0)
+}
+
+fn issue(st: &mut State, req: &mut Req, attempt: Attempt) -> Outcome {
+    if is_fixed_buf(req) && req.held_buf.is_none() {
+        if let Err(e) = import_fixed(st, req) {
+            return Outcome::err(e);
+        }
+    }
+    if attempt == Attempt::First && may_be_direct(req) && req.sqe.op_flags & RWF_NOWAIT == 0 {
+        hold_buf(st, req);
+        return Outcome::Punt(Class::Bounded);
+    }
+    let result = match transfer_anywhere(req, RWF_NOWAIT) {
+        Ok(n) => return after_progress(st, req, n),
+        Err(e) => e,
+    };
+    match result {
+        Errno::EAGAIN => would_block(st, req, false),
+        Errno::EOPNOTSUPP => would_block(st, req, true),
+        Errno::EINTR => {
+            hold_buf(st, req);
+            Outcome::Punt(Class::Bounded)
+        }
+        e => finish_err(req, e),
+    }
+}
+
+fn finish_err(req: &mut Req, e: Errno) -> Outcome {
+    // Bytes that an earlier attempt transferred are reported before the error, as a short result.
+    if req.done > 0 { done_short(req) } else { Outcome::err(e) }
+}
+
+fn done_short(req: &mut Req) -> Outcome {
+    req.flags |= flag::FAIL;
+    Outcome::Done(req.done as i32, 0)
+}
+
+/// `n` bytes were transferred inline: finished, unless storage gave less than there is.
+fn after_progress(st: &mut State, req: &mut Req, n: usize) -> Outcome {
+    let wanted = left(req);
+    if n as u64 >= wanted || n == 0 {
+        let total = req.done as i32 + n as i32;
+        if (n as u64) < wanted {
+            req.flags |= flag::FAIL;
+        }
+        return Outcome::Done(total, 0);
+    }
+    short(st, req, n)
+}
+
+#[cold]
+fn short(st: &mut State, req: &mut Req, n: usize) -> Outcome {
+    if !is_storage(req) || req.sqe.op_flags & RWF_NOWAIT != 0 {
+        return done(req, req.done as i32 + n as i32);
+    }
+    advance(req, n as u64);
+    match transfer(req, RWF_NOWAIT) {
+        Ok(0) => done_short(req),
+        Ok(n) => after_progress(st, req, n),
+        Err(Errno::EAGAIN | Errno::EOPNOTSUPP | Errno::EINTR) => {
+            hold_buf(st, req);
+            Outcome::Punt(Class::Bounded)
+        }
+        Err(e) => finish_err(req, e),
+    }
+}
+
+fn is_storage(req: &Req) -> bool {
+    match req.file {
+        File::Fixed { storage, .. } => storage,
+        _ => sys::file_kind(req.fd()).is_ok_and(|k| k.is_storage()),
+    }
+}
+
+#[cold]
+fn would_block(st: &mut State, req: &mut Req, unsupported: bool) -> Outcome {
+    let user_nowait = req.sqe.op_flags & RWF_NOWAIT != 0;
+    if is_storage(req) {
+        if user_nowait {
+            let e = if unsupported { Errno::EOPNOTSUPP } else { Errno::EAGAIN };
+            return finish_err(req, e);
+        }
+        hold_buf(st, req);
+        return Outcome::Punt(Class::Bounded);
+    }
+    let events = if is_write(req) { libc::POLLOUT } else { libc::POLLIN };
+    if unsupported {
+        // No non-blocking form for this file: do it when it is ready, as the kernel does.
+        if sys::poll_now(req.fd(), events) != 0 {
+            return match transfer_anywhere(req, 0) {
+                Ok(n) => after_progress(st, req, n),
+                Err(Errno::EAGAIN) => finish_err(req, Errno::EAGAIN),
+                Err(e) => finish_err(req, e),
+            };
+        }
+    }
+    let nonblock = sys::fcntl(req.fd(), libc::F_GETFL, 0)
+        .is_ok_and(|f| f as i32 & libc::O_NONBLOCK != 0);
+    if user_nowait || nonblock {
+        return finish_err(req, Errno::EAGAIN);
+    }
+    hold_buf(st, req);
+    Outcome::Arm(events as u32)
+}
+
+/// Blocking form, on a worker: all of it for storage, one transfer for anything else.
+fn run(req: &mut Req, interrupt: &Interrupt) -> i32 {
+    let storage = is_storage(req);
+    loop {
+        match retry_eintr(interrupt, || transfer_anywhere(req, 0)) {
+            Ok(n) => {
+                let wanted = left(req);
+                advance(req, n as u64);
+                if n as u64 == wanted {
+                    return req.done as i32;
+                }
+                if n == 0 || !storage {
+                    req.flags |= flag::FAIL;
+                    return req.done as i32;
+                }
+            }
+            Err(e) if req.done == 0 => return e.neg(),
+            Err(_) => {
+                req.flags |= flag::FAIL;
+                return req.done as i32;
+            }
+        }
+    }
+}
+
+/// Key under which punted writes are serialised: one file at a time, as the kernel hashes by inode.
+pub fn write_hash(req: &Req) -> Option<u64> {
+    if !is_write(req) {
+        return None;
+    }
+    let kind = sys::file_kind(req.fd()).ok().filter(|k| k.is_regular())?;
+    let direct =
+        sys::fcntl(req.fd(), libc::F_GETFL, 0).is_ok_and(|f| f as i32 & libc::O_DIRECT != 0);
+    (!direct).then(|| kind.ino ^ kind.dev.rotate_left(32))
+}

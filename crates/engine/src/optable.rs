@@ -1,0 +1,83 @@
+//! The table of operations: every opcode has its entry, or this does not compile.
+
+use crate::ops::{OpDef, UNSUPPORTED, cancel, fs, net, nop, poll, rw, sock, timeout};
+use soloring_abi::Opcode;
+
+const fn define(op: Opcode) -> OpDef {
+    match op {
+        Opcode::Nop => nop::NOP,
+        Opcode::Readv => rw::READV,
+        Opcode::Writev => rw::WRITEV,
+        Opcode::Fsync => fs::FSYNC,
+        Opcode::ReadFixed => rw::READ_FIXED,
+        Opcode::WriteFixed => rw::WRITE_FIXED,
+        Opcode::PollAdd => poll::POLL_ADD,
+        Opcode::PollRemove => poll::POLL_REMOVE,
+        Opcode::Sendmsg => net::SENDMSG,
+        Opcode::Recvmsg => net::RECVMSG,
+        Opcode::Timeout => timeout::TIMEOUT,
+        Opcode::TimeoutRemove => timeout::TIMEOUT_REMOVE,
+        Opcode::Accept => sock::ACCEPT,
+        Opcode::AsyncCancel => cancel::ASYNC_CANCEL,
+        Opcode::LinkTimeout => timeout::LINK_TIMEOUT,
+        Opcode::Connect => sock::CONNECT,
+        Opcode::Openat => fs::OPENAT,
+        Opcode::Close => fs::CLOSE,
+        Opcode::Statx => fs::STATX,
+        Opcode::Read => rw::READ,
+        Opcode::Write => rw::WRITE,
+        Opcode::Send => net::SEND,
+        Opcode::Recv => net::RECV,
+        Opcode::Openat2 => fs::OPENAT2,
+        Opcode::Shutdown => sock::SHUTDOWN,
+        Opcode::Socket => sock::SOCKET,
+        Opcode::Bind => sock::BIND,
+        Opcode::Listen => sock::LISTEN,
+        Opcode::SyncFileRange
+        | Opcode::Fallocate
+        | Opcode::FilesUpdate
+        | Opcode::Fadvise
+        | Opcode::Madvise
+        | Opcode::EpollCtl
+        | Opcode::Splice
+        | Opcode::ProvideBuffers
+        | Opcode::RemoveBuffers
+        | Opcode::Tee
+        | Opcode::Renameat
+        | Opcode::Unlinkat
+        | Opcode::Mkdirat
+        | Opcode::Symlinkat
+        | Opcode::Linkat
+        | Opcode::MsgRing
+        | Opcode::Fsetxattr
+        | Opcode::Setxattr
+        | Opcode::Fgetxattr
+        | Opcode::Getxattr
+        | Opcode::UringCmd
+        | Opcode::SendZc
+        | Opcode::SendmsgZc
+        | Opcode::ReadMultishot
+        | Opcode::Waitid
+        | Opcode::FutexWait
+        | Opcode::FutexWake
+        | Opcode::FutexWaitv
+        | Opcode::FixedFdInstall
+        | Opcode::Ftruncate
+        | Opcode::RecvZc
+        | Opcode::EpollWait
+        | Opcode::ReadvFixed
+        | Opcode::WritevFixed
+        | Opcode::Pipe => UNSUPPORTED,
+    }
+}
+
+/// One definition per opcode, by number.
+pub static TABLE: [OpDef; Opcode::ALL.len()] = {
+    let mut table = [const { UNSUPPORTED }; Opcode::ALL.len()];
+    let mut i = 0;
+    while i < table.len() {
+        table[i] = define(Opcode::ALL[i]);
+        i += 1;
+    }
+    table
+};

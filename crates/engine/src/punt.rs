@@ -1,0 +1,91 @@
+//! Handing a request to a worker, and what the worker leaves behind.
+
+use crate::complete::CHAIN_FLAGS;
+use crate::ops::OpDef;
+use crate::ops::rw::write_hash;
+use crate::req::{File, Req};
+use crate::shared::{Shared, TaskWork};
+use crate::slab::{ReqId, Where};
+use crate::state::State;
+use crate::fds;
+use soloring_abi::{Errno, sqe_flags};
+use soloring_iowq::{Class, Interrupt, Work};
+use std::sync::Arc;
+
+/// A request on its way through a worker. It only ever enqueues task work when it is done.
+struct Job {
+    shared: Arc<Shared>,
+    id: ReqId,
+    def: &'static OpDef,
+    req: Box<Req>,
+}
+
+impl Job {
+    fn finish(self, res: i32) {
+        self.shared.push(TaskWork::Done { id: self.id, req: self.req, res });
+    }
+}
+
+impl Work for Job {
+    fn run(mut self: Box<Self>, interrupt: &Interrupt) {
+        let res = (self.def.run)(&mut self.req, interrupt);
+        self.finish(res);
+    }
+
+    fn cancelled(self: Box<Self>) {
+        self.finish(Errno::ECANCELED.neg());
+    }
+
+    fn failed(self: Box<Self>, errno: i32) {
+        self.finish(-errno);
+    }
+}
+
+/// Gives a request that was taken out of `slot` to a worker.
+///
+/// # Errors
+/// EMFILE when its file cannot be held; the request comes back.
+pub fn punt(
+    st: &mut State,
+    slot: u32,
+    mut req: Req,
+    def: &'static OpDef,
+    class: Class,
+) -> Result<(), (Req, Errno)> {
+    if let File::Fd(fd) = req.file {
+        match fds::dup_private(fd) {
+            Ok(own) => req.file = File::Own(own),
+            Err(e) => return Err((req, e)),
+        }
+    }
+    if req.sqe.flags & sqe_flags::FIXED_FILE != 0 && req.held_file.is_none() {
+        let node = st.files.as_ref().and_then(|t| t.get(req.sqe.fd as u32));
+        req.held_file = node.map(|n| Arc::clone(&n.item));
+    }
+    let hash = if class == Class::Bounded { write_hash(&req) } else { None };
+    // What cancel and the chain need to know stays behind in the slot.
+    let stub = Req { next: req.next, head: req.head, flags: req.flags, ..Req::new(req.sqe) };
+    let id = st.slab.id(slot);
+    let job = Job { shared: Arc::clone(&st.shared), id, def, req: Box::new(req) };
+    let ticket = st.wq.clone().queue(Box::new(job), class, hash);
+    st.slab.put(slot, stub, Where::Punted(ticket));
+    st.index(slot);
+    st.punted += 1;
+    Ok(())
+}
+
+/// Takes a request back from a worker: `req` with what its stub learned meanwhile. `None` when the
+/// ring does not know it any more.
+pub fn take_back(st: &mut State, id: ReqId, mut req: Req) -> Option<(u32, Req)> {
+    let Some(slot) = st.slab.resolve(id) else {
+        if let File::Own(fd) = req.file {
+            fds::close_private(fd);
+        }
+        return None;
+    };
+    let stub = st.take(slot);
+    req.next = stub.next;
+    req.flags = req.flags & !CHAIN_FLAGS | stub.flags & CHAIN_FLAGS;
+    Some((slot, req))
+}
+

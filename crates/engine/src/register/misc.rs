@@ -1,0 +1,117 @@
+//! PROBE, EVENTFD, worker limits and affinity, the wait clock.
+#![allow(unsafe_code)]
+
+use super::Arg;
+use crate::optable::TABLE;
+use crate::state::{EventFd, State};
+use crate::sys::sys;
+use crate::{fds, usercopy};
+use soloring_abi::{Errno, ProbeOp, op, raw};
+
+const SUPPORTED: u16 = raw::IO_URING_OP_SUPPORTED as u16;
+
+/// Whether each opcode is supported, by number.
+pub fn probe_ops() -> impl Iterator<Item = ProbeOp> {
+    TABLE.iter().enumerate().map(|(i, def)| ProbeOp {
+        op: i as u8,
+        resv: 0,
+        flags: if def.supported { SUPPORTED } else { 0 },
+        resv2: 0,
+    })
+}
+
+pub fn probe(arg: Arg) -> Result<i32, Errno> {
+    if arg.at == 0 || arg.nr > 256 {
+        return Err(Errno::EINVAL);
+    }
+    let nr = arg.nr.min(op::LAST as u32) as usize;
+    let bytes: Vec<u8> = usercopy::read_vec(arg.at, 16 + nr * 8)?;
+    if bytes.iter().any(|b| *b != 0) {
+        return Err(Errno::EINVAL);
+    }
+    // struct io_uring_probe: last_op, ops_len, 14 reserved bytes, then the operations.
+    let mut header = [0u8; 16];
+    header[0] = op::LAST - 1;
+    header[1] = nr as u8;
+    usercopy::write_slice(arg.at, &header)?;
+    let ops: Vec<ProbeOp> = probe_ops().take(nr).collect();
+    usercopy::write_slice(arg.at + 16, &ops)?;
+    Ok(0)
+}
+
+/// Whether `fd` is an eventfd.
+fn is_eventfd(fd: i32) -> bool {
+    let path = std::ffi::CString::new(format!("/proc/self/fd/{fd}")).expect("no NUL in it");
+    let mut name = [0u8; 32];
+    // SAFETY: writes at most 32 bytes to our stack.
+    let n = unsafe {
+        sys!(readlinkat, libc::AT_FDCWD, path.as_ptr(), name.as_mut_ptr(), name.len())
+    };
+    matches!(n, Ok(n) if &name[..n] == b"anon_inode:[eventfd]")
+}
+
+pub fn eventfd(st: &mut State, arg: Arg, async_only: bool) -> Result<i32, Errno> {
+    if arg.nr != 1 {
+        return Err(Errno::EINVAL);
+    }
+    let fd: i32 = usercopy::read(arg.at)?;
+    if st.eventfd.is_some() {
+        return Err(Errno::EBUSY);
+    }
+    if fds::is_private(fd) || fds::ring_id(fd).is_some() {
+        return Err(Errno::EINVAL);
+    }
+    let own = fds::dup_private(fd)?;
+    if !is_eventfd(own) {
+        fds::close_private(own);
+        return Err(Errno::EINVAL);
+    }
+    st.eventfd = Some(EventFd { fd: own, async_only });
+    Ok(0)
+}
+
+pub fn unregister_eventfd(st: &mut State, arg: Arg) -> Result<i32, Errno> {
+    arg.none()?;
+    let e = st.eventfd.take().ok_or(Errno::ENXIO)?;
+    fds::close_private(e.fd);
+    Ok(0)
+}
+
+pub fn max_workers(st: &mut State, arg: Arg) -> Result<i32, Errno> {
+    if arg.at == 0 || arg.nr != 2 {
+        return Err(Errno::EINVAL);
+    }
+    let new: [u32; 2] = usercopy::read(arg.at)?;
+    if new.iter().any(|n| *n > i32::MAX as u32) {
+        return Err(Errno::EINVAL);
+    }
+    let old = st.wq.max_workers(new);
+    usercopy::write(arg.at, &old)?;
+    Ok(0)
+}
+
+pub fn iowq_affinity(st: &mut State, arg: Arg) -> Result<i32, Errno> {
+    if arg.at == 0 || arg.nr == 0 {
+        return Err(Errno::EINVAL);
+    }
+    let mask: Vec<u8> = usercopy::read_vec(arg.at, arg.nr.min(128) as usize)?;
+    st.wq.set_affinity(Some(&mask)).map_err(Errno)?;
+    Ok(0)
+}
+
+pub fn clock(st: &mut State, arg: Arg) -> Result<i32, Errno> {
+    if arg.at == 0 || arg.nr != 0 {
+        return Err(Errno::EINVAL);
+    }
+    let reg: raw::io_uring_clock_register = usercopy::read(arg.at)?;
+    if reg.__resv.iter().any(|r| *r != 0) {
+        return Err(Errno::EINVAL);
+    }
+    match reg.clockid as i32 {
+        clock @ (libc::CLOCK_MONOTONIC | libc::CLOCK_BOOTTIME) => {
+            st.wait_clock = clock;
+            Ok(0)
+        }
+        _ => Err(Errno::EINVAL),
+    }
+}

@@ -1,0 +1,142 @@
+//! io_uring_register: who may call, and which operation it is.
+
+use crate::ctx::Ctx;
+use crate::enter;
+use crate::state::State;
+use soloring_abi::{Errno, extra, raw};
+use soloring_lock::{Guard, current_thread};
+
+mod bufs;
+mod files;
+mod misc;
+mod restrictions;
+
+
+/// A register call's arguments, as the program gave them.
+#[derive(Clone, Copy, Debug)]
+pub struct Arg {
+    pub at: u64,
+    pub nr: u32,
+}
+
+impl Arg {
+    /// # Errors
+    /// EINVAL unless there is neither argument nor count.
+    fn none(self) -> Result<(), Errno> {
+        if self.at != 0 || self.nr != 0 { Err(Errno::EINVAL) } else { Ok(()) }
+    }
+}
+
+/// Register operations that this engine carries out; the rest answers EINVAL.
+pub const SUPPORTED: &[u32] = &[
+    raw::io_uring_register_op::IORING_REGISTER_BUFFERS as u32,
+    raw::io_uring_register_op::IORING_UNREGISTER_BUFFERS as u32,
+    raw::io_uring_register_op::IORING_REGISTER_FILES as u32,
+    raw::io_uring_register_op::IORING_UNREGISTER_FILES as u32,
+    raw::io_uring_register_op::IORING_REGISTER_EVENTFD as u32,
+    raw::io_uring_register_op::IORING_UNREGISTER_EVENTFD as u32,
+    raw::io_uring_register_op::IORING_REGISTER_FILES_UPDATE as u32,
+    raw::io_uring_register_op::IORING_REGISTER_EVENTFD_ASYNC as u32,
+    raw::io_uring_register_op::IORING_REGISTER_PROBE as u32,
+    raw::io_uring_register_op::IORING_REGISTER_RESTRICTIONS as u32,
+    raw::io_uring_register_op::IORING_REGISTER_ENABLE_RINGS as u32,
+    raw::io_uring_register_op::IORING_REGISTER_FILES2 as u32,
+    raw::io_uring_register_op::IORING_REGISTER_FILES_UPDATE2 as u32,
+    raw::io_uring_register_op::IORING_REGISTER_BUFFERS2 as u32,
+    raw::io_uring_register_op::IORING_REGISTER_BUFFERS_UPDATE as u32,
+    raw::io_uring_register_op::IORING_REGISTER_IOWQ_AFF as u32,
+    raw::io_uring_register_op::IORING_UNREGISTER_IOWQ_AFF as u32,
+    raw::io_uring_register_op::IORING_REGISTER_IOWQ_MAX_WORKERS as u32,
+    raw::io_uring_register_op::IORING_REGISTER_RING_FDS as u32,
+    raw::io_uring_register_op::IORING_UNREGISTER_RING_FDS as u32,
+    raw::io_uring_register_op::IORING_REGISTER_FILE_ALLOC_RANGE as u32,
+    raw::io_uring_register_op::IORING_REGISTER_CLOCK as u32,
+];
+
+/// Whether the number exists at all.
+///
+/// # Errors
+/// EINVAL.
+pub fn check_opcode(opcode: u32) -> Result<(), Errno> {
+    if opcode >= extra::IORING_REGISTER_LAST { Err(Errno::EINVAL) } else { Ok(()) }
+}
+
+/// The call, once the ring is found. RING_FDS are handled by the caller: they belong to the thread.
+///
+/// # Errors
+/// EEXIST for another thread than the submitter of a SINGLE_ISSUER ring; EACCES under restrictions;
+/// EINVAL for operations that are not carried out here; what the operation gives.
+pub fn register(ctx: &Ctx, opcode: u32, arg: Arg) -> Result<i32, Errno> {
+    let mut guard = lock_for_register(ctx, opcode)?;
+    let result = dispatch(&mut guard, opcode, arg);
+    crate::notify::flush(&mut guard);
+    result
+}
+
+/// Takes the lock if this caller may register.
+///
+/// # Errors
+/// As [`register`].
+pub fn lock_for_register(ctx: &Ctx, opcode: u32) -> Result<Guard<'_, State>, Errno> {
+    let guard = ctx.lock.lock().map_err(|_| Errno::EBUSY)?;
+    if guard.submitter.is_some_and(|owner| owner != current_thread()) {
+        return Err(Errno::EEXIST);
+    }
+    if guard.restricted && guard.restrictions.register_ops >> opcode & 1 == 0 {
+        return Err(Errno::EACCES);
+    }
+    Ok(guard)
+}
+
+fn dispatch(st: &mut Guard<'_, State>, opcode: u32, arg: Arg) -> Result<i32, Errno> {
+    use raw::io_uring_register_op as op;
+    const BUFFERS: u32 = op::IORING_REGISTER_BUFFERS as u32;
+    const UNREG_BUFFERS: u32 = op::IORING_UNREGISTER_BUFFERS as u32;
+    const FILES: u32 = op::IORING_REGISTER_FILES as u32;
+    const UNREG_FILES: u32 = op::IORING_UNREGISTER_FILES as u32;
+    const EVENTFD: u32 = op::IORING_REGISTER_EVENTFD as u32;
+    const UNREG_EVENTFD: u32 = op::IORING_UNREGISTER_EVENTFD as u32;
+    const FILES_UPDATE: u32 = op::IORING_REGISTER_FILES_UPDATE as u32;
+    const EVENTFD_ASYNC: u32 = op::IORING_REGISTER_EVENTFD_ASYNC as u32;
+    const PROBE: u32 = op::IORING_REGISTER_PROBE as u32;
+    const RESTRICTIONS: u32 = op::IORING_REGISTER_RESTRICTIONS as u32;
+    const ENABLE: u32 = op::IORING_REGISTER_ENABLE_RINGS as u32;
+    const FILES2: u32 = op::IORING_REGISTER_FILES2 as u32;
+    const FILES_UPDATE2: u32 = op::IORING_REGISTER_FILES_UPDATE2 as u32;
+    const BUFFERS2: u32 = op::IORING_REGISTER_BUFFERS2 as u32;
+    const BUFFERS_UPDATE: u32 = op::IORING_REGISTER_BUFFERS_UPDATE as u32;
+    const IOWQ_AFF: u32 = op::IORING_REGISTER_IOWQ_AFF as u32;
+    const UNREG_IOWQ_AFF: u32 = op::IORING_UNREGISTER_IOWQ_AFF as u32;
+    const MAX_WORKERS: u32 = op::IORING_REGISTER_IOWQ_MAX_WORKERS as u32;
+    const ALLOC_RANGE: u32 = op::IORING_REGISTER_FILE_ALLOC_RANGE as u32;
+    const CLOCK: u32 = op::IORING_REGISTER_CLOCK as u32;
+    match opcode {
+        BUFFERS => bufs::register(st, arg),
+        BUFFERS2 => bufs::register2(st, arg),
+        BUFFERS_UPDATE => bufs::update2(st, arg),
+        UNREG_BUFFERS => bufs::unregister(st, arg),
+        FILES => files::register(st, arg),
+        FILES2 => files::register2(st, arg),
+        FILES_UPDATE => files::update(st, arg),
+        FILES_UPDATE2 => files::update2(st, arg),
+        UNREG_FILES => files::unregister(st, arg),
+        ALLOC_RANGE => files::alloc_range(st, arg),
+        EVENTFD => misc::eventfd(st, arg, false),
+        EVENTFD_ASYNC => misc::eventfd(st, arg, true),
+        UNREG_EVENTFD => misc::unregister_eventfd(st, arg),
+        PROBE => misc::probe(arg),
+        RESTRICTIONS => restrictions::register(st, arg),
+        ENABLE => {
+            arg.none()?;
+            enter::enable(st)
+        }
+        IOWQ_AFF => misc::iowq_affinity(st, arg),
+        UNREG_IOWQ_AFF => {
+            arg.none()?;
+            st.wq.set_affinity(None).map_err(Errno).map(|()| 0)
+        }
+        MAX_WORKERS => misc::max_workers(st, arg),
+        CLOCK => misc::clock(st, arg),
+        _ => Err(Errno::EINVAL),
+    }
+}

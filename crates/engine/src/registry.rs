@@ -1,0 +1,173 @@
+//! From descriptor to ring: a table of ids, and a per-thread cache so that enter takes no lock.
+#![allow(unsafe_code)]
+
+use crate::ctx::Ctx;
+use crate::fds;
+use soloring_lock::LockStats;
+use std::cell::{Cell, UnsafeCell};
+use std::collections::HashMap;
+use std::sync::{Arc, LazyLock, Mutex, MutexGuard};
+
+static RINGS: LazyLock<Mutex<HashMap<u64, Arc<Ctx>>>> = LazyLock::new(Mutex::default);
+static CLOSED_STATS: Mutex<Totals> = Mutex::new(Totals::NONE);
+
+/// Sums over rings.
+#[derive(Clone, Copy, Debug)]
+pub struct Totals {
+    pub ops: [u64; 64],
+    pub lock: Option<LockStats>,
+}
+
+impl Totals {
+    const NONE: Totals = Totals { ops: [0; 64], lock: None };
+
+    fn add(&mut self, ops: &[u64; 64], lock: LockStats) {
+        for (sum, n) in self.ops.iter_mut().zip(ops) {
+            *sum += n;
+        }
+        match &mut self.lock {
+            Some(sum) => sum.merge(&lock),
+            none => *none = Some(lock),
+        }
+    }
+}
+
+fn rings() -> MutexGuard<'static, HashMap<u64, Arc<Ctx>>> {
+    RINGS.lock().unwrap_or_else(|e| e.into_inner())
+}
+
+pub fn insert(ctx: Arc<Ctx>) {
+    rings().insert(ctx.id, ctx);
+}
+
+/// Forgets a ring whose last descriptor was closed, keeping its counts.
+pub fn remove(id: u64) -> Option<Arc<Ctx>> {
+    rings().remove(&id)
+}
+
+/// Adds a closed ring's counts to the totals.
+pub fn account_closed(ops: &[u64; 64], lock: LockStats) {
+    CLOSED_STATS.lock().unwrap_or_else(|e| e.into_inner()).add(ops, lock);
+}
+
+/// Operations and lock statistics of all rings that this process had.
+pub fn totals() -> Totals {
+    let mut sum = *CLOSED_STATS.lock().unwrap_or_else(|e| e.into_inner());
+    for ctx in all() {
+        if let Ok(st) = ctx.lock.lock() {
+            let ops = st.ops;
+            drop(st);
+            sum.add(&ops, ctx.lock.stats());
+        }
+    }
+    sum
+}
+
+/// All open rings.
+pub fn all() -> Vec<Arc<Ctx>> {
+    rings().values().cloned().collect()
+}
+
+pub fn by_id(id: u64) -> Option<Arc<Ctx>> {
+    rings().get(&id).cloned()
+}
+
+const CACHED: usize = 4;
+
+/// Rings that this thread used lately. Each slot owns a reference, so a ring that another thread closes
+/// stays allocated while this thread is inside it.
+struct Cache {
+    /// Calls of [`with`] that this thread is inside: more than one means a signal handler came in.
+    depth: Cell<u32>,
+    next: Cell<usize>,
+    slots: [UnsafeCell<Option<(u64, Arc<Ctx>)>>; CACHED],
+}
+
+thread_local! {
+    static CACHE: Cache = const {
+        Cache {
+            depth: Cell::new(0),
+            next: Cell::new(0),
+            slots: [const { UnsafeCell::new(None) }; CACHED],
+        }
+    };
+}
+
+impl Cache {
+    fn find(&self, id: u64) -> Option<&Arc<Ctx>> {
+        for slot in &self.slots {
+            // SAFETY: slots are only written by `insert` and `forget` on this thread, and only while no
+            // call of `with` holds a reference into them (`depth` is 1, and its lookup missed or is over).
+            if let Some((cached, ctx)) = unsafe { &*slot.get() } {
+                if *cached == id {
+                    return Some(ctx);
+                }
+            }
+        }
+        None
+    }
+
+    fn insert(&self, id: u64, ctx: &Arc<Ctx>) {
+        let at = self.next.get();
+        self.next.set((at + 1) % CACHED);
+        // SAFETY: as in `find`; the caller is the only call of `with` on this thread and missed.
+        let old = unsafe { (*self.slots[at].get()).replace((id, Arc::clone(ctx))) };
+        drop(old);
+    }
+}
+
+/// The ring behind a descriptor. A hit costs a few loads and compares: no lock, no read-modify-write.
+///
+/// `f` may run while another thread closes the ring: the context stays valid, and says it is closed.
+#[inline]
+pub fn with<R>(fd: i32, f: impl FnOnce(&Arc<Ctx>) -> R) -> Option<R> {
+    let id = fds::ring_id(fd)?;
+    with_id(id, f)
+}
+
+#[inline]
+fn with_id<R>(id: u64, f: impl FnOnce(&Arc<Ctx>) -> R) -> Option<R> {
+    let mut f = Some(f);
+    let hit = CACHE.try_with(|cache| {
+        let depth = cache.depth.get();
+        cache.depth.set(depth + 1);
+        let _leave = Leave(&cache.depth);
+        if let Some(ctx) = cache.find(id) {
+            return Some(f.take().expect("called once")(ctx));
+        }
+        let ctx = by_id(id)?;
+        if depth == 0 {
+            cache.insert(id, &ctx);
+        }
+        Some(f.take().expect("called once")(&ctx))
+    });
+    match hit {
+        Ok(result) => result,
+        // The thread is exiting and its cache is gone.
+        Err(_) => by_id(id).map(|ctx| f.take().expect("called once")(&ctx)),
+    }
+}
+
+struct Leave<'a>(&'a Cell<u32>);
+
+impl Drop for Leave<'_> {
+    fn drop(&mut self) {
+        self.0.set(self.0.get() - 1);
+    }
+}
+
+/// Drops this thread's cached reference to a ring that was closed.
+pub fn forget(id: u64) {
+    let _ = CACHE.try_with(|cache| {
+        if cache.depth.get() != 0 {
+            return;
+        }
+        for slot in &cache.slots {
+            // SAFETY: as in `find`; no call of `with` is active on this thread.
+            let slot = unsafe { &mut *slot.get() };
+            if slot.as_ref().is_some_and(|(cached, _)| *cached == id) {
+                *slot = None;
+            }
+        }
+    });
+}

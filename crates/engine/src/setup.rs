@@ -1,0 +1,188 @@
+//! io_uring_setup: flags decided one by one, sizes, memory, the descriptor.
+
+use crate::ctx::Ctx;
+use crate::shared::{self, Shared};
+use crate::state::State;
+use crate::{fds, registry, sys, usercopy};
+use soloring_abi::{Errno, Params, raw};
+use soloring_iowq::{Config, Wq};
+use soloring_lock::{CtxLock, current_thread};
+use soloring_ringmem::{CqeSize, Layout, NoMmap, Rings, SqeSize};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+
+const MAX_ENTRIES: u32 = 32768;
+const MAX_CQ_ENTRIES: u32 = 2 * MAX_ENTRIES;
+
+/// Flags that Linux 6.18 knows and this engine honours. The rest is refused with EINVAL, as an older
+/// kernel would: IOPOLL and HYBRID_IOPOLL (a device's queue is only reachable from the kernel),
+/// SQPOLL with SQ_AFF, ATTACH_WQ, REGISTERED_FD_ONLY, CQE_MIXED (not built yet).
+const FLAGS: u32 = raw::IORING_SETUP_CQSIZE
+    | raw::IORING_SETUP_CLAMP
+    | raw::IORING_SETUP_R_DISABLED
+    | raw::IORING_SETUP_SUBMIT_ALL
+    | raw::IORING_SETUP_COOP_TASKRUN
+    | raw::IORING_SETUP_TASKRUN_FLAG
+    | raw::IORING_SETUP_SQE128
+    | raw::IORING_SETUP_CQE32
+    | raw::IORING_SETUP_SINGLE_ISSUER
+    | raw::IORING_SETUP_DEFER_TASKRUN
+    | raw::IORING_SETUP_NO_MMAP
+    | raw::IORING_SETUP_NO_SQARRAY;
+
+/// Features that hold here. Not RW_ATTR (integrity metadata needs the device), not
+/// SQPOLL_NONFIXED without SQPOLL, not RECVSEND_BUNDLE without provided buffers.
+pub const FEATURES: u32 = raw::IORING_FEAT_SINGLE_MMAP
+    | raw::IORING_FEAT_NODROP
+    | raw::IORING_FEAT_SUBMIT_STABLE
+    | raw::IORING_FEAT_RW_CUR_POS
+    | raw::IORING_FEAT_CUR_PERSONALITY
+    | raw::IORING_FEAT_FAST_POLL
+    | raw::IORING_FEAT_POLL_32BITS
+    | raw::IORING_FEAT_EXT_ARG
+    | raw::IORING_FEAT_NATIVE_WORKERS
+    | raw::IORING_FEAT_RSRC_TAGS
+    | raw::IORING_FEAT_CQE_SKIP
+    | raw::IORING_FEAT_LINKED_FILE
+    | raw::IORING_FEAT_REG_REG_RING
+    | raw::IORING_FEAT_MIN_TIMEOUT
+    | raw::IORING_FEAT_NO_IOWAIT;
+
+fn check_flags(flags: u32) -> Result<(), Errno> {
+    if flags & !FLAGS != 0 {
+        return Err(Errno::EINVAL);
+    }
+    let has = |f: u32| flags & f != 0;
+    if has(raw::IORING_SETUP_TASKRUN_FLAG)
+        && !has(raw::IORING_SETUP_COOP_TASKRUN | raw::IORING_SETUP_DEFER_TASKRUN)
+    {
+        return Err(Errno::EINVAL);
+    }
+    if has(raw::IORING_SETUP_DEFER_TASKRUN) && !has(raw::IORING_SETUP_SINGLE_ISSUER) {
+        return Err(Errno::EINVAL);
+    }
+    Ok(())
+}
+
+/// Ring sizes as the kernel rounds and limits them.
+fn sizes(entries: u32, p: &Params) -> Result<(u32, u32), Errno> {
+    let clamp = p.flags & raw::IORING_SETUP_CLAMP != 0;
+    let mut entries = entries;
+    if entries == 0 {
+        return Err(Errno::EINVAL);
+    }
+    if entries > MAX_ENTRIES {
+        if !clamp {
+            return Err(Errno::EINVAL);
+        }
+        entries = MAX_ENTRIES;
+    }
+    let sq = entries.next_power_of_two();
+    if p.flags & raw::IORING_SETUP_CQSIZE == 0 {
+        return Ok((sq, 2 * sq));
+    }
+    let mut cq = p.cq_entries;
+    if cq == 0 {
+        return Err(Errno::EINVAL);
+    }
+    if cq > MAX_CQ_ENTRIES {
+        if !clamp {
+            return Err(Errno::EINVAL);
+        }
+        cq = MAX_CQ_ENTRIES;
+    }
+    let cq = cq.next_power_of_two();
+    if cq < sq { Err(Errno::EINVAL) } else { Ok((sq, cq)) }
+}
+
+fn next_id() -> u64 {
+    static NEXT: AtomicU64 = AtomicU64::new(fds::FIRST_RING_ID);
+    NEXT.fetch_add(1, Ordering::Relaxed)
+}
+
+fn layout(p: &Params) -> Layout {
+    let has = |f: u32| p.flags & f != 0;
+    Layout {
+        sq_entries: p.sq_entries,
+        cq_entries: p.cq_entries,
+        sqe: if has(raw::IORING_SETUP_SQE128) { SqeSize::B128 } else { SqeSize::B64 },
+        cqe: if has(raw::IORING_SETUP_CQE32) { CqeSize::B32 } else { CqeSize::B16 },
+        sq_array: !has(raw::IORING_SETUP_NO_SQARRAY),
+    }
+}
+
+fn rings(p: &Params, layout: Layout) -> Result<Rings, Errno> {
+    if p.flags & raw::IORING_SETUP_NO_MMAP == 0 {
+        return Rings::create(layout, fds::make_private);
+    }
+    let rings =
+        NoMmap::adopt(p.cq_off.user_addr as usize, layout.rings_mapped(), fds::make_private)?;
+    match NoMmap::adopt(p.sq_off.user_addr as usize, layout.sqes_mapped(), fds::make_private) {
+        Ok(sqes) => Ok(Rings::adopt(layout, rings, sqes)),
+        Err(e) => {
+            fds::close_private(rings.memfd());
+            Err(e)
+        }
+    }
+}
+
+/// Makes a ring and returns its descriptor.
+///
+/// # Errors
+/// EFAULT for `params`; EINVAL for entries, flags and combinations that Linux 6.18 refuses and for
+/// flags that are not honoured here; EMFILE, ENFILE, ENOMEM.
+pub fn setup(entries: u32, params_at: u64) -> Result<i32, Errno> {
+    soloring_lock::init();
+    let mut p: Params = usercopy::read(params_at)?;
+    if p.resv.iter().any(|r| *r != 0) {
+        return Err(Errno::EINVAL);
+    }
+    check_flags(p.flags)?;
+    (p.sq_entries, p.cq_entries) = sizes(entries, &p)?;
+    let layout = layout(&p);
+    let user_addr = (p.sq_off.user_addr, p.cq_off.user_addr);
+    let rings = Arc::new(rings(&p, layout)?);
+    let ring_fd = fds::make_high(sys::eventfd()?)?;
+    let shared = match Shared::new(Arc::clone(&rings), ring_fd) {
+        Ok(shared) => Arc::new(shared),
+        Err(e) => {
+            sys::close(ring_fd);
+            return Err(e);
+        }
+    };
+    p.features = FEATURES;
+    p.sq_off = layout.sq_offsets();
+    p.cq_off = layout.cq_offsets();
+    if p.flags & raw::IORING_SETUP_NO_MMAP != 0 {
+        (p.sq_off.user_addr, p.cq_off.user_addr) = user_addr;
+    }
+    if let Err(e) = usercopy::write(params_at, &p) {
+        sys::close(ring_fd);
+        return Err(e);
+    }
+    publish(ring_fd, rings, shared, &p);
+    Ok(ring_fd)
+}
+
+fn publish(ring_fd: i32, rings: Arc<Rings>, shared: Arc<Shared>, p: &Params) {
+    let wq = Wq::new(Config::for_ring(p.sq_entries));
+    let id = next_id();
+    let mut state = State::new(Arc::clone(&shared), wq, rings, p.flags);
+    state.ring_fd = ring_fd;
+    let ctx = Arc::new(Ctx {
+        id,
+        lock: CtxLock::new(state),
+        shared: Arc::clone(&shared),
+        open_fds: AtomicU32::new(1),
+        setup_flags: p.flags,
+    });
+    let single = p.flags & raw::IORING_SETUP_SINGLE_ISSUER != 0;
+    if single && p.flags & raw::IORING_SETUP_R_DISABLED == 0 {
+        let mut st = ctx.lock.lock().expect("nobody else knows this ring yet");
+        st.submitter = Some(current_thread());
+        st.bias_to(current_thread());
+    }
+    shared::publish(id, &shared);
+    registry::insert(ctx);
+    fds::mark_ring(ring_fd, id);
+}

@@ -1,0 +1,160 @@
+//! The side of a ring that needs no lock: where workers and other threads leave task work.
+//!
+//! Workers, the reactor and other rings only enqueue here and wake; they never complete a request.
+
+use crate::req::Req;
+use crate::slab::ReqId;
+use crate::{fds, sys};
+use soloring_abi::{Cqe, Errno};
+use soloring_ringmem::Rings;
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, Weak};
+
+/// Data of the wake eventfd and the timerfds in the ring's epoll instance; request names have a
+/// generation of at least 1 and cannot collide.
+pub const WAKE: u64 = 0;
+pub const TIMER_FD: u64 = 1;
+
+/// A piece of task work, to be run by whoever holds the ring lock next.
+pub enum TaskWork {
+    /// A worker finished a request.
+    Done { id: ReqId, req: Box<Req>, res: i32 },
+    /// A completion from another ring (MSG_RING).
+    Message { cqe: Cqe },
+}
+
+/// The lock-free side of one ring.
+pub struct Shared {
+    work: Mutex<Vec<TaskWork>>,
+    pending: AtomicBool,
+    /// The ring's epoll instance: armed files, the wake eventfd, timerfds.
+    pub epfd: i32,
+    pub wake_fd: i32,
+    /// Set once the ring is closed.
+    closed: AtomicBool,
+    /// The program watches the ring descriptor's readiness.
+    watched: AtomicBool,
+    rings: Arc<Rings>,
+    ring_fd: i32,
+}
+
+impl Shared {
+    /// # Errors
+    /// EMFILE, ENFILE, ENOMEM.
+    pub fn new(rings: Arc<Rings>, ring_fd: i32) -> Result<Self, Errno> {
+        let epfd = fds::make_private(sys::epoll_create()?)?;
+        let wake_fd = match sys::eventfd().and_then(fds::make_private) {
+            Ok(fd) => fd,
+            Err(e) => {
+                fds::close_private(epfd);
+                return Err(e);
+            }
+        };
+        let in_edges = (libc::EPOLLIN | libc::EPOLLET) as u32;
+        let this = Shared {
+            work: Mutex::new(Vec::new()),
+            pending: AtomicBool::new(false),
+            epfd,
+            wake_fd,
+            closed: AtomicBool::new(false),
+            watched: AtomicBool::new(false),
+            rings,
+            ring_fd,
+        };
+        sys::epoll_ctl(epfd, libc::EPOLL_CTL_ADD, wake_fd, in_edges, WAKE)?;
+        Ok(this)
+    }
+
+    /// Leaves task work and wakes whoever waits on the ring's epoll instance.
+    pub fn push(&self, item: TaskWork) {
+        self.work.lock().unwrap_or_else(|e| e.into_inner()).push(item);
+        // AcqRel: pairs with the swap in `take`; whoever clears the flag sees the item.
+        if !self.pending.swap(true, Ordering::AcqRel) {
+            self.wake();
+        }
+    }
+
+    /// Wakes the waiter on the ring's epoll instance. The eventfd is registered edge-triggered and
+    /// never read: each write is an edge.
+    pub fn wake(&self) {
+        sys::eventfd_signal(self.wake_fd);
+    }
+
+    /// Whether there is task work. One plain load: the submitter asks on every enter.
+    #[inline]
+    pub fn has_work(&self) -> bool {
+        self.pending.load(Ordering::Relaxed)
+    }
+
+    /// Takes all task work.
+    pub fn take(&self, into: &mut Vec<TaskWork>) {
+        // AcqRel: pairs with the swap in `push`.
+        if self.pending.swap(false, Ordering::AcqRel) {
+            into.append(&mut self.work.lock().unwrap_or_else(|e| e.into_inner()));
+        }
+    }
+
+    pub fn set_closed(&self) {
+        // Release: pairs with the acquire in `is_closed`, which only ever stops further use.
+        self.closed.store(true, Ordering::Release);
+    }
+
+    /// From now on the ring descriptor's readiness is kept in line with the CQ.
+    pub fn watch(&self) {
+        ANY_WATCHED.store(true, Ordering::Relaxed);
+        // SeqCst: pairs with the tail's publication; either the poster sees the flag, or we see the tail.
+        if !self.watched.swap(true, Ordering::SeqCst) && self.rings.cq_tail() != self.rings.cq_head() {
+            sys::eventfd_signal(self.ring_fd);
+        }
+    }
+
+    #[inline]
+    pub fn is_watched(&self) -> bool {
+        self.watched.load(Ordering::Relaxed)
+    }
+
+    #[inline]
+    pub fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::Acquire)
+    }
+}
+
+static ANY_WATCHED: AtomicBool = AtomicBool::new(false);
+static BY_ID: Mutex<BTreeMap<u64, Weak<Shared>>> = Mutex::new(BTreeMap::new());
+
+/// Makes a ring findable by its id, for those that must not take its lock.
+pub fn publish(id: u64, shared: &Arc<Shared>) {
+    let mut by_id = BY_ID.lock().unwrap_or_else(|e| e.into_inner());
+    by_id.retain(|_, s| s.strong_count() > 0);
+    by_id.insert(id, Arc::downgrade(shared));
+}
+
+/// The lock-free side of ring `id`.
+pub fn by_id(id: u64) -> Option<Arc<Shared>> {
+    BY_ID.lock().unwrap_or_else(|e| e.into_inner()).get(&id)?.upgrade()
+}
+
+/// Ids of the rings whose descriptor is being watched.
+pub fn watched() -> Vec<u64> {
+    if !ANY_WATCHED.load(Ordering::Relaxed) {
+        return Vec::new();
+    }
+    let by_id = BY_ID.lock().unwrap_or_else(|e| e.into_inner());
+    let watched = |s: &Weak<Shared>| s.upgrade().is_some_and(|s| s.is_watched());
+    by_id.iter().filter(|(_, s)| watched(s)).map(|(id, _)| *id).collect()
+}
+
+/// Notes that the descriptor of ring `id` is being watched for readiness.
+pub fn watch_ring(id: u64) {
+    if let Some(shared) = by_id(id) {
+        shared.watch();
+    }
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        fds::close_private(self.wake_fd);
+        fds::close_private(self.epfd);
+    }
+}

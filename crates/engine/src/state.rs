@@ -1,0 +1,303 @@
+//! Everything of a ring that the ring lock guards.
+//!
+//! Owned by whoever holds the lock: functions of the engine take `&mut State` as the proof.
+
+use crate::cq::Cq;
+use crate::index::Index;
+use crate::req::{File, NIL, Req};
+use crate::resources::{FixedBuf, FixedFile, Node, Retired, Table};
+use crate::shared::Shared;
+use crate::slab::{Slab, Where};
+use crate::timers::Timers;
+use crate::{fds, sys};
+use soloring_abi::{Cqe, Errno};
+use soloring_iowq::Wq;
+use soloring_lock::ThreadToken;
+use soloring_ringmem::Rings;
+use std::collections::{BTreeSet, VecDeque};
+use std::sync::Arc;
+
+/// A registered eventfd.
+#[derive(Clone, Copy, Debug)]
+pub struct EventFd {
+    /// A private duplicate.
+    pub fd: i32,
+    /// Only signalled for completions that were not posted inline (EVENTFD_ASYNC).
+    pub async_only: bool,
+}
+
+/// Registered restrictions (IORING_REGISTER_RESTRICTIONS).
+#[derive(Clone, Debug, Default)]
+pub struct Restrictions {
+    pub registered: bool,
+    pub register_ops: u64,
+    pub sqe_ops: u128,
+    pub sqe_flags_allowed: u8,
+    pub sqe_flags_required: u8,
+}
+
+/// Assembly of a link chain during one submission.
+#[derive(Clone, Copy, Debug)]
+pub struct SubmitLink {
+    pub head: u32,
+    pub last: u32,
+}
+
+/// A thread that waits for completions while another one (the leader) waits on the epoll instance.
+#[derive(Clone, Copy, Debug)]
+pub struct Follower {
+    /// Eventfd that this thread sleeps on.
+    pub fd: i32,
+    /// CQ tail at which it wakes.
+    pub target: u64,
+    pub timeouts: u64,
+}
+
+/// The thread that waits on the ring's epoll instance.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Leader {
+    pub present: bool,
+    /// Asleep in the kernel right now: others must wake it for what they post.
+    pub asleep: bool,
+    pub target: u64,
+    pub timeouts: u64,
+}
+
+/// Where the reactor stands with a ring.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Watch {
+    /// Not watched: the program comes in by itself, or nothing is armed.
+    #[default]
+    Off,
+    /// The reactor will be woken by the next event of the ring's epoll instance.
+    On,
+}
+
+/// The guarded state of one ring.
+pub struct State {
+    pub shared: Arc<Shared>,
+    pub wq: Arc<Wq>,
+    pub rings: Arc<Rings>,
+    pub setup_flags: u32,
+    pub submitter: Option<ThreadToken>,
+    /// Private consumer cursor of the SQ.
+    pub sq_head: u32,
+    pub cq: Cq,
+    pub slab: Slab,
+    pub by_user_data: Index,
+    pub by_file: Index,
+    pub timers: Timers,
+    /// Counted timeouts, ordered by the completion they wait for.
+    pub counted: BTreeSet<(u64, u32)>,
+    pub ready: VecDeque<u32>,
+    pub link: SubmitLink,
+    pub deferred: VecDeque<u32>,
+    pub drained: usize,
+    pub drain_active: bool,
+    pub drain_next: bool,
+    pub drain_disabled: bool,
+    pub files: Option<Table<FixedFile>>,
+    pub bufs: Option<Table<FixedBuf>>,
+    pub retired: Vec<Retired>,
+    pub eventfd: Option<EventFd>,
+    /// Set while completions are posted by the submitting thread itself.
+    pub inline: bool,
+    pub restrictions: Restrictions,
+    pub restricted: bool,
+    pub leader: Leader,
+    pub followers: Vec<Follower>,
+    pub watch: Watch,
+    /// Something may be ready right after it was armed: look before `enter` returns.
+    pub recheck: bool,
+    /// The ring descriptor's eventfd and its present state.
+    pub ring_fd: i32,
+    pub fd_signalled: bool,
+    /// Requests armed in the epoll instance or with a worker.
+    pub armed: usize,
+    pub punted: usize,
+    /// timerfds for the clocks that the epoll timeout cannot express; -1 until needed.
+    pub timer_fds: [i32; 3],
+    pub timer_set: [u64; 3],
+    /// Clock of waits in enter (IORING_REGISTER_CLOCK).
+    pub wait_clock: i32,
+    pub personalities: Vec<u16>,
+    /// Requests submitted, by opcode.
+    pub ops: [u64; 64],
+    /// Enters that found enough completions and did not look at the epoll instance.
+    pub skipped_polls: u32,
+    /// The ring is closed; a waiter that is still inside finishes the teardown.
+    pub dying: bool,
+}
+
+impl State {
+    pub fn new(shared: Arc<Shared>, wq: Arc<Wq>, rings: Arc<Rings>, setup_flags: u32) -> Self {
+        let entries = rings.layout().cq_entries;
+        State {
+            shared,
+            wq,
+            rings,
+            setup_flags,
+            submitter: None,
+            sq_head: 0,
+            cq: Cq::new(entries),
+            slab: Slab::default(),
+            by_user_data: Index::default(),
+            by_file: Index::default(),
+            timers: Timers::default(),
+            counted: BTreeSet::new(),
+            ready: VecDeque::new(),
+            link: SubmitLink { head: NIL, last: NIL },
+            deferred: VecDeque::new(),
+            drained: 0,
+            drain_active: false,
+            drain_next: false,
+            drain_disabled: false,
+            files: None,
+            bufs: None,
+            retired: Vec::new(),
+            eventfd: None,
+            inline: false,
+            restrictions: Restrictions::default(),
+            restricted: false,
+            leader: Leader::default(),
+            followers: Vec::new(),
+            watch: Watch::Off,
+            ring_fd: -1,
+            recheck: false,
+            fd_signalled: false,
+            armed: 0,
+            punted: 0,
+            timer_fds: [-1; 3],
+            timer_set: [0; 3],
+            wait_clock: libc::CLOCK_MONOTONIC,
+            personalities: Vec::new(),
+            ops: [0; 64],
+            skipped_polls: 0,
+            dying: false,
+        }
+    }
+
+    #[inline]
+    pub fn setup_has(&self, flag: u32) -> bool {
+        self.setup_flags & flag != 0
+    }
+
+    /// Posts a completion; nothing is lost when the ring is full.
+    #[inline]
+    pub fn post(&mut self, user_data: u64, res: i32, flags: u32) {
+        self.cq.post(&self.rings, Cqe { user_data, res, flags }, [0; 2]);
+    }
+
+    /// Posts one completion of a multishot request. False: no room, the request must end.
+    pub fn post_more(&mut self, user_data: u64, res: i32, flags: u32) -> bool {
+        let flags = flags | soloring_abi::raw::IORING_CQE_F_MORE;
+        self.cq.post_if_room(&self.rings, Cqe { user_data, res, flags }, [0; 2])
+    }
+
+    /// The key under which requests on a file are indexed: the number the program used for it.
+    pub fn file_key(req: &Req) -> u64 {
+        let fixed = req.sqe.flags & soloring_abi::sqe_flags::FIXED_FILE != 0;
+        (fixed as u64) << 32 | req.sqe.fd as u32 as u64
+    }
+
+    /// Makes a request that is about to wait findable by cancel.
+    pub fn index(&mut self, slot: u32) {
+        let req = self.slab.get(slot);
+        let (user_data, file) = (req.sqe.user_data, Self::file_key(req));
+        self.by_user_data.insert(user_data, slot);
+        self.by_file.insert(file, slot);
+    }
+
+    pub fn unindex(&mut self, slot: u32) {
+        self.by_user_data.remove(slot);
+        self.by_file.remove(slot);
+    }
+
+    /// Takes a request out of its slot, leaving every structure it was in.
+    pub fn take(&mut self, slot: u32) -> Req {
+        match self.slab.at(slot) {
+            Where::Armed => {
+                self.armed -= 1;
+                self.unindex(slot);
+            }
+            Where::Punted(_) => {
+                self.punted -= 1;
+                self.unindex(slot);
+            }
+            Where::Timer(key) => {
+                if let Some(key) = key {
+                    self.timers.remove(key);
+                }
+                if !self.counted.is_empty() {
+                    let seq = self.slab.get(slot).timeout().map_or(0, |t| t.target_seq);
+                    self.counted.remove(&(seq, slot));
+                }
+                self.unindex(slot);
+            }
+            _ => {}
+        }
+        self.slab.take(slot)
+    }
+
+    /// Lets go of what a finished request held.
+    pub fn release_resources(&mut self, req: &mut Req) {
+        if let File::Own(fd) = req.file {
+            // The file may live on in the program: closing our duplicate alone would leave its entry.
+            if req.has(crate::req::flag::POLLED) {
+                let _ = sys::epoll_ctl(self.shared.epfd, libc::EPOLL_CTL_DEL, fd, 0, 0);
+            }
+            fds::close_private(fd);
+            req.file = File::None;
+        }
+        if req.held_file.is_some() || req.held_buf.is_some() {
+            req.held_file = None;
+            req.held_buf = None;
+            self.post_retired();
+        }
+    }
+
+    /// Posts the tags of removed resources that nobody holds any more.
+    pub fn post_retired(&mut self) {
+        let mut i = 0;
+        while i < self.retired.len() {
+            if self.retired[i].is_idle() {
+                let tag = self.retired.swap_remove(i).tag();
+                if tag != 0 {
+                    self.post(tag, 0, 0);
+                }
+            } else {
+                i += 1;
+            }
+        }
+    }
+
+    pub fn retire_file(&mut self, node: Node<FixedFile>) {
+        self.retired.push(Retired::File(node));
+    }
+
+    pub fn retire_buf(&mut self, node: Node<FixedBuf>) {
+        self.retired.push(Retired::Buf(node));
+    }
+
+    /// Installs a private descriptor as a registered file; `slot_plus_one` is `sqe->file_index`.
+    /// Returns the CQE result: 0 for a chosen slot, the slot for IORING_FILE_INDEX_ALLOC.
+    ///
+    /// # Errors
+    /// ENXIO without a file table (ENFILE for ALLOC), EINVAL beyond it, ENFILE when no slot is free. The file is closed.
+    pub fn install_file(&mut self, fd: i32, slot_plus_one: u32) -> Result<i32, Errno> {
+        let file = FixedFile::own(fd)?;
+        let alloc = slot_plus_one == soloring_abi::raw::IORING_FILE_INDEX_ALLOC as u32;
+        let none = if alloc { Errno::ENFILE } else { Errno::ENXIO };
+        let table = self.files.as_mut().ok_or(none)?;
+        let slot = if alloc { table.find_free()? } else { slot_plus_one - 1 };
+        if slot as usize >= table.len() {
+            return Err(Errno::EINVAL);
+        }
+        let old = table.replace(slot, Some(Node { item: Arc::new(file), tag: 0 }));
+        if let Some(old) = old {
+            self.retire_file(old);
+            self.post_retired();
+        }
+        Ok(if alloc { slot as i32 } else { 0 })
+    }
+}

@@ -1,0 +1,257 @@
+//! Copies between the program's memory and ours that fail with EFAULT instead of crashing.
+//!
+//! Memory on the calling thread's own stack above the stack pointer is certainly mapped: it is read
+//! directly, which is the usual case (timespecs and argument blocks of `io_uring_enter`). Everything
+//! else goes through process_vm_readv(2)/process_vm_writev(2) on ourselves, where the kernel checks.
+#![allow(unsafe_code)]
+
+use crate::sys::sys;
+use soloring_abi::Errno;
+use std::cell::Cell;
+use std::mem::MaybeUninit;
+
+thread_local! {
+    /// End (highest address) of this thread's stack; 0 until asked for, 1 when it cannot be known.
+    static STACK_END: Cell<usize> = const { Cell::new(0) };
+}
+
+#[cold]
+fn find_stack_end() -> usize {
+    let mut end = 1;
+    // SAFETY: pthread_getattr_np fills the attribute object of the calling thread, which is destroyed
+    // after the two values were read.
+    unsafe {
+        let mut attr = MaybeUninit::<libc::pthread_attr_t>::uninit();
+        if libc::pthread_getattr_np(libc::pthread_self(), attr.as_mut_ptr()) == 0 {
+            let (mut low, mut size) = (std::ptr::null_mut(), 0);
+            if libc::pthread_attr_getstack(attr.as_ptr(), &raw mut low, &raw mut size) == 0 {
+                end = low as usize + size;
+            }
+            libc::pthread_attr_destroy(attr.as_mut_ptr());
+        }
+    }
+    end
+}
+
+/// Whether `[addr, addr + len)` lies on the live part of the calling thread's stack.
+#[inline]
+fn on_own_stack(addr: u64, len: usize) -> bool {
+    let marker = 0u8;
+    let sp = &raw const marker as usize;
+    let addr = addr as usize;
+    let mut end = STACK_END.get();
+    if end == 0 {
+        end = find_stack_end();
+        STACK_END.set(end);
+    }
+    // A coroutine stack has its own bounds: the pointer below must lie inside the known ones as well.
+    sp < end && addr >= sp && addr < end && end - addr >= len && end - sp < (64 << 20)
+}
+
+fn transfer(read: bool, local: usize, remote: u64, len: usize) -> Result<(), Errno> {
+    if len == 0 {
+        return Ok(());
+    }
+    let local_iov = [local, len];
+    let remote_iov = [remote as usize, len];
+    let pid = std::process::id();
+    // SAFETY: the local side is `len` bytes that the callers own; the kernel checks the remote side.
+    let moved = unsafe {
+        if read {
+            sys!(process_vm_readv, pid, local_iov.as_ptr(), 1, remote_iov.as_ptr(), 1, 0)
+        } else {
+            sys!(process_vm_writev, pid, local_iov.as_ptr(), 1, remote_iov.as_ptr(), 1, 0)
+        }
+    };
+    match moved {
+        Ok(n) if n == len => Ok(()),
+        Err(Errno::ENOSYS | Errno::EPERM) => transfer_by_pipe(read, local, remote, len),
+        _ => Err(Errno::EFAULT),
+    }
+}
+
+/// For sandboxes that refuse process_vm_readv: the bytes go through a pipe, where write(2) and
+/// read(2) check the program's side.
+#[cold]
+fn transfer_by_pipe(read: bool, local: usize, remote: u64, len: usize) -> Result<(), Errno> {
+    let mut ends = [0i32; 2];
+    // SAFETY: writes two ints on our stack.
+    unsafe { sys!(pipe2, ends.as_mut_ptr(), libc::O_CLOEXEC | libc::O_NONBLOCK) }
+        .map_err(|_| Errno::EFAULT)?;
+    let (from, to) = if read { (remote as usize, local) } else { (local, remote as usize) };
+    let mut done = 0;
+    let mut result = Ok(());
+    while done < len {
+        let chunk = (len - done).min(4096);
+        // SAFETY: one side is ours for `len` bytes, the other is checked by the kernel.
+        let moved = unsafe {
+            sys!(write, ends[1], from + done, chunk)
+                .and_then(|n| sys!(read, ends[0], to + done, n))
+        };
+        match moved {
+            Ok(n) if n > 0 => done += n,
+            _ => {
+                result = Err(Errno::EFAULT);
+                break;
+            }
+        }
+    }
+    crate::sys::close(ends[0]);
+    crate::sys::close(ends[1]);
+    result
+}
+
+/// Marker for types that are plain bytes in both directions: no padding that matters, every bit
+/// pattern valid.
+///
+/// # Safety
+/// The implementor must be `repr(C)` and made of integers only.
+pub unsafe trait Plain: Copy {}
+
+macro_rules! plain {
+    ($($t:ty),* $(,)?) => {
+        $(
+            // SAFETY: a repr(C) record of integers (or an integer), from the kernel's UAPI.
+            unsafe impl Plain for $t {}
+        )*
+    };
+}
+
+plain!(
+    u8,
+    u16,
+    u32,
+    i32,
+    u64,
+    [u32; 2],
+    [u64; 2],
+    [u64; 3],
+    soloring_abi::Params,
+    soloring_abi::Timespec,
+    soloring_abi::IoVec,
+    soloring_abi::GeteventsArg,
+    soloring_abi::RsrcRegister,
+    soloring_abi::RsrcUpdate2,
+    soloring_abi::FilesUpdate,
+    soloring_abi::FileIndexRange,
+    soloring_abi::SyncCancelReg,
+    soloring_abi::CloneBuffers,
+    soloring_abi::ProbeOp,
+    soloring_abi::raw::io_uring_buf_reg,
+    soloring_abi::raw::io_uring_buf_status,
+    soloring_abi::raw::io_uring_clock_register,
+    soloring_abi::raw::io_uring_restriction,
+    libc::msghdr,
+    libc::open_how,
+);
+
+/// Copies one `T` in.
+///
+/// # Errors
+/// EFAULT when the bytes are not all readable.
+#[inline]
+pub fn read<T: Plain>(addr: u64) -> Result<T, Errno> {
+    let len = size_of::<T>();
+    if on_own_stack(addr, len) {
+        // SAFETY: the bytes lie on this thread's stack above the stack pointer: mapped and readable.
+        return Ok(unsafe { std::ptr::read_unaligned(addr as *const T) });
+    }
+    let mut value = MaybeUninit::<T>::uninit();
+    transfer(true, value.as_mut_ptr() as usize, addr, len)?;
+    // SAFETY: all bytes were written, and any bytes are a `T` (`Plain`).
+    Ok(unsafe { value.assume_init() })
+}
+
+/// Copies one `T` out.
+///
+/// # Errors
+/// EFAULT when the bytes are not all writable.
+#[inline]
+pub fn write<T: Plain>(addr: u64, value: &T) -> Result<(), Errno> {
+    let len = size_of::<T>();
+    if on_own_stack(addr, len) {
+        // SAFETY: the bytes lie on this thread's stack above the stack pointer: mapped and writable.
+        unsafe { std::ptr::write_unaligned(addr as *mut T, *value) };
+        return Ok(());
+    }
+    transfer(false, value as *const T as usize, addr, len)
+}
+
+/// Copies `count` values of `T` in.
+///
+/// # Errors
+/// EFAULT; ENOMEM for a count that cannot be a real array.
+pub fn read_vec<T: Plain>(addr: u64, count: usize) -> Result<Vec<T>, Errno> {
+    let bytes = count.checked_mul(size_of::<T>()).ok_or(Errno::ENOMEM)?;
+    let mut values = Vec::<T>::new();
+    values.try_reserve_exact(count).map_err(|_| Errno::ENOMEM)?;
+    transfer(true, values.as_mut_ptr() as usize, addr, bytes)?;
+    // SAFETY: capacity is `count` and all its bytes were written; any bytes are a `T` (`Plain`).
+    unsafe { values.set_len(count) };
+    Ok(values)
+}
+
+/// Copies a slice out.
+///
+/// # Errors
+/// EFAULT when the bytes are not all writable.
+pub fn write_slice<T: Plain>(addr: u64, values: &[T]) -> Result<(), Errno> {
+    transfer(false, values.as_ptr() as usize, addr, size_of_val(values))
+}
+
+/// Copies a path in, with its NUL.
+///
+/// # Errors
+/// EFAULT; ENAMETOOLONG (36) from 4096 bytes on; ENOENT is left to the operation.
+pub fn read_path(addr: u64) -> Result<std::ffi::CString, Errno> {
+    const PATH_MAX: usize = 4096;
+    let mut path = Vec::new();
+    let mut at = addr;
+    while path.len() < PATH_MAX {
+        // Never beyond the page that holds `at`: the next one need not exist.
+        let in_page = 4096 - (at as usize & 4095);
+        let chunk: Vec<u8> = read_vec(at, in_page)?;
+        if let Some(end) = chunk.iter().position(|b| *b == 0) {
+            path.extend_from_slice(&chunk[..end]);
+            if path.len() >= PATH_MAX {
+                break;
+            }
+            return Ok(std::ffi::CString::new(path).expect("cut at the first NUL"));
+        }
+        path.extend_from_slice(&chunk);
+        at += in_page as u64;
+    }
+    Err(Errno(36))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bad_pointers_fail() {
+        assert_eq!(read::<u64>(8), Err(Errno::EFAULT));
+        assert_eq!(write::<u64>(8, &1), Err(Errno::EFAULT));
+        assert_eq!(read::<u64>(u64::MAX - 3), Err(Errno::EFAULT));
+        assert_eq!(read_path(16).unwrap_err(), Errno::EFAULT);
+    }
+
+    #[test]
+    fn stack_heap_and_pipe_agree() {
+        let on_stack = [7u64, 9];
+        assert_eq!(read::<[u64; 2]>(on_stack.as_ptr() as u64), Ok([7, 9]));
+        let on_heap = vec![1u64, 2, 3];
+        assert_eq!(read_vec::<u64>(on_heap.as_ptr() as u64, 3), Ok(vec![1, 2, 3]));
+        let mut back = [0u64; 3];
+        let to = back.as_mut_ptr() as usize;
+        transfer_by_pipe(true, to, on_heap.as_ptr() as u64, 24).unwrap();
+        assert_eq!(back, [1, 2, 3]);
+        assert_eq!(transfer_by_pipe(true, to, 8, 8), Err(Errno::EFAULT));
+    }
+
+    #[test]
+    fn path_may_end_at_a_page_end() {
+        let path = c"/tmp/some/path".to_owned();
+        assert_eq!(read_path(path.as_ptr() as u64).unwrap(), path);
+    }
+}
