@@ -377,3 +377,6 @@ pub fn keep(file: impl AsRawFd) -> i32 {
     std::mem::forget(file);
     fd
 }
+
+/// An address that nothing is mapped at.
+pub const BAD: *const u8 = std::ptr::without_provenance(1);

@@ -2,14 +2,20 @@
 
 use crate::case::Family;
 
+pub mod buffers;
 pub mod cancel;
 pub mod enter;
+pub mod files;
 pub mod links;
 pub mod memory;
+pub mod net;
 pub mod poll;
 pub mod queues;
+pub mod register;
 pub mod rw;
+pub mod sendrecv;
 pub mod setup;
+pub mod slots;
 pub mod timeout;
 
 /// All families, in the order they are run.
@@ -20,7 +26,13 @@ pub const FAMILIES: &[Family] = &[
     queues::FAMILY,
     links::FAMILY,
     rw::FAMILY,
+    files::FAMILY,
+    net::FAMILY,
+    sendrecv::FAMILY,
     poll::FAMILY,
     timeout::FAMILY,
     cancel::FAMILY,
+    register::FAMILY,
+    slots::FAMILY,
+    buffers::FAMILY,
 ];
