@@ -1,5 +1,6 @@
 //! The command line from outside: one line for what is wrong, and quiet when nobody reads.
 
+use std::io::{BufRead, BufReader};
 use std::process::{Command, Output, Stdio};
 
 use serde_json::Value;
@@ -85,4 +86,43 @@ fn probe_says_of_the_kernel_what_the_kernel_says() {
             }
         }
     }
+}
+
+#[test]
+fn the_demo_ends_well_and_leaves_nothing_behind() {
+    let dir = tempfile::tempdir().unwrap();
+    let output = Command::new(env!("CARGO_BIN_EXE_soloring"))
+        .args(["demo", "--copy-mib", "4", "--connections", "20", "--round-trips", "10"])
+        .args(["--timers", "50"])
+        .env("TMPDIR", dir.path())
+        .output()
+        .unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.success(), "{said}\n{text}");
+    assert!(text.contains("Operation not permitted"), "the refusal is shown: {text}");
+    for part in ["file copy", "TCP echo", "timers", "SEND", "READ_FIXED"] {
+        assert!(text.contains(part), "{part}: {text}");
+    }
+    assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
+}
+
+#[test]
+fn a_demo_that_is_interrupted_leaves_nothing_behind() {
+    let dir = tempfile::tempdir().unwrap();
+    // More work than can be done before the interrupt.
+    let mut child = Command::new(env!("CARGO_BIN_EXE_soloring"))
+        .args(["demo", "--copy-mib", "64", "--round-trips", "1000000"])
+        .env("TMPDIR", dir.path())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    // The first part's line says that the client runs.
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    assert!(lines.any(|line| line.unwrap().contains("crc32c")));
+    let kill = format!("kill -INT {}", child.id());
+    let killed = Command::new("sh").args(["-c", &kill]).status().unwrap();
+    assert!(killed.success());
+    assert_eq!(child.wait().unwrap().code(), Some(130));
+    assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
 }

@@ -22,9 +22,7 @@ pub fn arm(st: &mut State, slot: u32, mut req: Req, events: u32) -> Result<(), (
         }
         let edge = events | libc::EPOLLET as u32;
         let data = st.slab.id(slot).to_u64();
-        if let Err(e) =
-            sys::epoll_ctl(st.shared.epfd, libc::EPOLL_CTL_ADD, req.fd(), edge, data)
-        {
+        if let Err(e) = sys::epoll_ctl(st.shared.epfd, libc::EPOLL_CTL_ADD, req.fd(), edge, data) {
             return Err((req, e));
         }
         req.flags |= flag::POLLED;

@@ -166,8 +166,7 @@ pub fn cancel(st: &mut State, criteria: &Criteria) -> i32 {
 /// The armed POLL_ADD with `user_data`, if any.
 pub fn find_poll(st: &State, user_data: u64) -> Option<u32> {
     st.by_user_data.chain(user_data).find(|slot| {
-        st.slab.at(*slot) == Where::Armed
-            && st.slab.get(*slot).sqe.opcode == Opcode::PollAdd as u8
+        st.slab.at(*slot) == Where::Armed && st.slab.get(*slot).sqe.opcode == Opcode::PollAdd as u8
     })
 }
 

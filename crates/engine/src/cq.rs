@@ -21,14 +21,7 @@ pub struct Cq {
 
 impl Cq {
     pub fn new(entries: u32) -> Self {
-        Cq {
-            tail: 0,
-            published: 0,
-            head_seen: 0,
-            entries,
-            overflow: VecDeque::new(),
-            timeouts: 0,
-        }
+        Cq { tail: 0, published: 0, head_seen: 0, entries, overflow: VecDeque::new(), timeouts: 0 }
     }
 
     /// Number of completions posted so far, the overflowed ones not counted.

@@ -30,9 +30,7 @@ unsafe impl Sync for Table {}
 fn limits() -> (u64, u64) {
     let mut lim = libc::rlimit { rlim_cur: 1024, rlim_max: 4096 };
     // SAFETY: prlimit64 on ourselves writes one rlimit on our stack.
-    let _ = unsafe {
-        sys::sys!(prlimit64, 0, libc::RLIMIT_NOFILE, 0usize, &raw mut lim)
-    };
+    let _ = unsafe { sys::sys!(prlimit64, 0, libc::RLIMIT_NOFILE, 0usize, &raw mut lim) };
     (lim.rlim_cur, lim.rlim_max)
 }
 
@@ -47,9 +45,7 @@ fn raise_soft_limit(base: i32) {
     if soft < wanted && soft <= base as u64 + 64 {
         let lim = libc::rlimit { rlim_cur: wanted, rlim_max: hard };
         // SAFETY: prlimit64 reads one rlimit on our stack.
-        let _ = unsafe {
-            sys::sys!(prlimit64, 0, libc::RLIMIT_NOFILE, &raw const lim, 0usize)
-        };
+        let _ = unsafe { sys::sys!(prlimit64, 0, libc::RLIMIT_NOFILE, &raw const lim, 0usize) };
     }
 }
 
@@ -59,9 +55,11 @@ fn table() -> &'static Table {
         let hard = limits().1.clamp(64, 1 << 20) as usize;
         // The whole process tree shares one base: the filter that is inherited over exec names it.
         let inherited = std::env::var("SOLORING_FD_BASE").ok().and_then(|v| v.parse::<i32>().ok());
-        let base = inherited
-            .filter(|b| (3..1 << 20).contains(b))
-            .unwrap_or(if hard >= 131_072 { 65_536 } else { (hard * 3 / 4) as i32 });
+        let base = inherited.filter(|b| (3..1 << 20).contains(b)).unwrap_or(if hard >= 131_072 {
+            65_536
+        } else {
+            (hard * 3 / 4) as i32
+        });
         raise_soft_limit(base);
         let len = hard.max(base as usize + 4096);
         // SAFETY: a fresh anonymous mapping, zeroed, never unmapped: `len` words that are only ever

@@ -14,7 +14,11 @@ pub fn flush(st: &mut State) {
         while flush_counted(st) {}
     }
     if st.cq.publish(&st.rings) {
-        if st.eventfd.is_some() || st.shared.is_watched() || st.leader.asleep || !st.followers.is_empty() {
+        if st.eventfd.is_some()
+            || st.shared.is_watched()
+            || st.leader.asleep
+            || !st.followers.is_empty()
+        {
             notify(st);
         }
     }

@@ -1,13 +1,13 @@
 //! Handing a request to a worker, and what the worker leaves behind.
 
 use crate::complete::CHAIN_FLAGS;
+use crate::fds;
 use crate::ops::OpDef;
 use crate::ops::rw::write_hash;
 use crate::req::{File, Req};
 use crate::shared::{Shared, TaskWork};
 use crate::slab::{ReqId, Where};
 use crate::state::State;
-use crate::fds;
 use soloring_abi::{Errno, sqe_flags};
 use soloring_iowq::{Class, Interrupt, Work};
 use std::sync::Arc;
@@ -88,4 +88,3 @@ pub fn take_back(st: &mut State, id: ReqId, mut req: Req) -> Option<(u32, Req)> 
     req.flags = req.flags & !CHAIN_FLAGS | stub.flags & CHAIN_FLAGS;
     Some((slot, req))
 }
-

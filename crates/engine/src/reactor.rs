@@ -12,9 +12,7 @@ use crate::state::{State, Watch};
 use crate::sys::{self, sys};
 use crate::{fds, registry, taskwork};
 use soloring_abi::Errno;
-use soloring_abi::raw::{
-    IORING_SETUP_DEFER_TASKRUN, IORING_SETUP_TASKRUN_FLAG, IORING_SQ_TASKRUN,
-};
+use soloring_abi::raw::{IORING_SETUP_DEFER_TASKRUN, IORING_SETUP_TASKRUN_FLAG, IORING_SQ_TASKRUN};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicI32, Ordering};
 
@@ -45,13 +43,11 @@ fn epfd() -> Result<i32, Errno> {
 fn spawn(ep: i32) -> Result<(), Errno> {
     let (all, mut old) = (u64::MAX, 0u64);
     // SAFETY: reads and writes one 64-bit mask on our stack.
-    let _ = unsafe {
-        sys!(rt_sigprocmask, libc::SIG_SETMASK, &raw const all, &raw mut old, 8)
-    };
-    let spawned =
-        std::thread::Builder::new().name("iou-reactor".into()).stack_size(512 << 10).spawn(
-            move || serve(ep),
-        );
+    let _ = unsafe { sys!(rt_sigprocmask, libc::SIG_SETMASK, &raw const all, &raw mut old, 8) };
+    let spawned = std::thread::Builder::new()
+        .name("iou-reactor".into())
+        .stack_size(512 << 10)
+        .spawn(move || serve(ep));
     // SAFETY: reads one 64-bit mask on our stack.
     let _ = unsafe { sys!(rt_sigprocmask, libc::SIG_SETMASK, &raw const old, 0usize, 8) };
     spawned.map(drop).map_err(|e| Errno(e.raw_os_error().unwrap_or(libc::EAGAIN)))

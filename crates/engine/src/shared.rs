@@ -104,7 +104,9 @@ impl Shared {
     pub fn watch(&self) {
         ANY_WATCHED.store(true, Ordering::Relaxed);
         // SeqCst: pairs with the tail's publication; either the poster sees the flag, or we see the tail.
-        if !self.watched.swap(true, Ordering::SeqCst) && self.rings.cq_tail() != self.rings.cq_head() {
+        if !self.watched.swap(true, Ordering::SeqCst)
+            && self.rings.cq_tail() != self.rings.cq_head()
+        {
             sys::eventfd_signal(self.ring_fd);
         }
     }

@@ -59,10 +59,8 @@ pub fn fcntl(fd: i32, cmd: i32, arg: usize) -> Result<usize, Errno> {
 pub fn epoll_ctl(epfd: i32, op: i32, fd: i32, events: u32, data: u64) -> Result<(), Errno> {
     let event = libc::epoll_event { events, u64: data };
     // SAFETY: the event is on our stack and only read.
-    check(unsafe {
-        raw_syscall!(Sysno::epoll_ctl, epfd, op, fd, &raw const event, 0, COOKIE)
-    })
-    .map(drop)
+    check(unsafe { raw_syscall!(Sysno::epoll_ctl, epfd, op, fd, &raw const event, 0, COOKIE) })
+        .map(drop)
 }
 
 /// An epoll instance, close-on-exec.

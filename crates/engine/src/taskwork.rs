@@ -47,9 +47,8 @@ pub fn poll_events(st: &mut State) -> usize {
     loop {
         let mut events = NO_EVENTS;
         // SAFETY: the kernel writes at most BATCH events into our array; timeout 0 never blocks.
-        let got = unsafe {
-            sys!(epoll_pwait, st.shared.epfd, events.as_mut_ptr(), BATCH, 0, 0usize, 0)
-        };
+        let got =
+            unsafe { sys!(epoll_pwait, st.shared.epfd, events.as_mut_ptr(), BATCH, 0, 0usize, 0) };
         let n = got.unwrap_or(0);
         on_events(st, &events[..n]);
         total += n;
@@ -160,8 +159,7 @@ pub fn program_timerfd(st: &mut State, which: usize) {
     let Some(deadline) = st.timers.earliest(clock) else { return };
     if st.timer_fds[which] < 0 {
         // SAFETY: no memory involved.
-        let made =
-            unsafe { sys!(timerfd_create, clock, libc::TFD_CLOEXEC | libc::TFD_NONBLOCK) };
+        let made = unsafe { sys!(timerfd_create, clock, libc::TFD_CLOEXEC | libc::TFD_NONBLOCK) };
         let Ok(fd) = made.and_then(|fd| fds::make_private(fd as i32)) else { return };
         let edge = (libc::EPOLLIN | libc::EPOLLET) as u32;
         if sys::epoll_ctl(st.shared.epfd, libc::EPOLL_CTL_ADD, fd, edge, TIMER_FD).is_err() {
@@ -177,12 +175,6 @@ pub fn program_timerfd(st: &mut State, which: usize) {
     let spec = [0u64, 0, at / 1_000_000_000, at % 1_000_000_000];
     // SAFETY: reads one itimerspec (four words) from our stack.
     let _ = unsafe {
-        sys!(
-            timerfd_settime,
-            st.timer_fds[which],
-            libc::TFD_TIMER_ABSTIME,
-            spec.as_ptr(),
-            0usize
-        )
+        sys!(timerfd_settime, st.timer_fds[which], libc::TFD_TIMER_ABSTIME, spec.as_ptr(), 0usize)
     };
 }

@@ -85,8 +85,7 @@ fn transfer_by_pipe(read: bool, local: usize, remote: u64, len: usize) -> Result
         let chunk = (len - done).min(4096);
         // SAFETY: one side is ours for `len` bytes, the other is checked by the kernel.
         let moved = unsafe {
-            sys!(write, ends[1], from + done, chunk)
-                .and_then(|n| sys!(read, ends[0], to + done, n))
+            sys!(write, ends[1], from + done, chunk).and_then(|n| sys!(read, ends[0], to + done, n))
         };
         match moved {
             Ok(n) if n > 0 => done += n,

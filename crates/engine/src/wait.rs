@@ -8,8 +8,8 @@ use crate::notify::{flush, refresh_ring_fd};
 use crate::state::{Follower, State};
 use crate::sys::{self, sys};
 use crate::{reactor, taskwork};
-use soloring_abi::raw::{IORING_SETUP_TASKRUN_FLAG, IORING_SQ_TASKRUN};
 use soloring_abi::Errno;
+use soloring_abi::raw::{IORING_SETUP_TASKRUN_FLAG, IORING_SQ_TASKRUN};
 use soloring_lock::Guard;
 
 /// How long and for what a thread waits. Times in nanoseconds on the ring's wait clock.
@@ -200,9 +200,7 @@ fn epoll_wait_ns(
     let spec_at = spec.as_ref().map_or(0, |s| s.as_ptr() as usize);
     let events_at = events.as_mut_ptr();
     // SAFETY: events, timespec and mask live on our stack for the length of the call.
-    let waited = unsafe {
-        sys!(epoll_pwait2, epfd, events_at, taskwork::BATCH, spec_at, mask, 8)
-    };
+    let waited = unsafe { sys!(epoll_pwait2, epfd, events_at, taskwork::BATCH, spec_at, mask, 8) };
     if waited != Err(Errno::ENOSYS) {
         return waited;
     }

@@ -78,10 +78,11 @@ pub fn armed<B: Backend>(backend: B, flags: u32, kind: Armed, requests: u64) -> 
         descriptors: descriptors()?.saturating_sub(descriptors_before),
         engine_requests: 0,
     };
-    let early = ring.reap(|_| ());
+    let mut result = 0;
+    let early = ring.reap(|cqe| result = cqe.res);
     if early != 0 {
         return Err(io::Error::other(format!(
-            "{early} requests completed that should have waited"
+            "{early} requests completed that should have waited, the last with {result}"
         )));
     }
     Ok(memory)

@@ -44,7 +44,7 @@ struct Scale {
 }
 
 const FULL: Scale =
-    Scale { rounds: 9, ms: 100, file_mib: 256, armed: 100_000, operations: 1_000_000 };
+    Scale { rounds: 9, ms: 100, file_mib: 256, armed: 10_000, operations: 1_000_000 };
 const QUICK: Scale = Scale { rounds: 3, ms: 25, file_mib: 32, armed: 10_000, operations: 100_000 };
 
 pub fn main(args: Args) -> Result<ExitCode> {

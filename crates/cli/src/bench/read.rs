@@ -123,15 +123,15 @@ pub fn ring<B: Backend>(
     clock.run(1, turn)
 }
 
-/// One `pread` after the other.
+/// One `pread` after the other, into as many buffers as the rings use: the caches see the same.
 pub fn plain(path: &Path, blocks: u64, ms: u64) -> io::Result<Sample> {
     let file = File::open(path)?;
     let mut numbers = Blocks::new(blocks);
-    let mut buffer = [0u8; BLOCK];
+    let mut buffers = vec![[0u8; BLOCK]; DEPTH];
     let mut turn = || -> io::Result<u64> {
-        for _ in 0..DEPTH {
+        for buffer in &mut buffers {
             let number = numbers.next();
-            let got = file.read_at(&mut buffer, number * BLOCK as u64)?;
+            let got = file.read_at(buffer, number * BLOCK as u64)?;
             if got != BLOCK || buffer[..8] != number.to_ne_bytes() {
                 return Err(wrong_block(number));
             }

@@ -28,7 +28,12 @@ pub fn measure(armed: u64, operations: u64, dir: &Path) -> Vec<Space> {
     variants
         .flat_map(|variant| kinds.map(|kind| (*variant, kind)))
         .map(|(variant, kind)| {
-            let requests = if kind.is_some() { armed } else { operations };
+            let requests = match kind {
+                // A request that waits for a file holds a descriptor, and those are limited.
+                Some(Armed::Poll | Armed::Recv) => armed,
+                Some(Armed::Timeout) => 10 * armed,
+                None => operations,
+            };
             Space { variant, armed: kind, requests, outcome: one(variant, kind, requests, dir) }
         })
         .collect()

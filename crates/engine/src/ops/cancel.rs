@@ -36,8 +36,7 @@ fn issue(st: &mut State, req: &mut Req, _: Attempt) -> Outcome {
     if flags & raw::IORING_ASYNC_CANCEL_FD != 0 && sqe.flags & sqe_flags::FIXED_FILE != 0 {
         flags |= raw::IORING_ASYNC_CANCEL_FD_FIXED;
     }
-    let criteria =
-        Criteria { flags, user_data: sqe.addr, fd: sqe.fd, opcode: sqe.len as u8 };
+    let criteria = Criteria { flags, user_data: sqe.addr, fd: sqe.fd, opcode: sqe.len as u8 };
     if let Err(e) = check_file(st, &criteria) {
         return Outcome::err(e);
     }

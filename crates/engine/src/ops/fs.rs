@@ -190,9 +190,7 @@ fn open_issue(st: &mut State, req: &mut Req, _: Attempt) -> Outcome {
             }
             publish_fd(st, req, fd as i32).into()
         }
-        Err(Errno::EAGAIN) if how.resolve & RESOLVE_CACHED == 0 => {
-            Outcome::Punt(Class::Unbounded)
-        }
+        Err(Errno::EAGAIN) if how.resolve & RESOLVE_CACHED == 0 => Outcome::Punt(Class::Unbounded),
         Err(Errno::ENXIO | Errno::ENOSYS | Errno::EPERM | Errno::EINVAL) => {
             Outcome::Punt(Class::Unbounded)
         }
@@ -224,13 +222,7 @@ fn open_run(req: &mut Req, interrupt: &Interrupt) -> i32 {
 
 fn close_prep(_: &mut State, req: &mut Req) -> Result<(), Errno> {
     let sqe = &req.sqe;
-    must_be_zero(&[
-        sqe.off,
-        sqe.addr,
-        sqe.len as u64,
-        sqe.op_flags as u64,
-        sqe.buf_index as u64,
-    ])?;
+    must_be_zero(&[sqe.off, sqe.addr, sqe.len as u64, sqe.op_flags as u64, sqe.buf_index as u64])?;
     no_fixed_file(req)?;
     if sqe.file_index != 0 && sqe.fd != 0 {
         return Err(Errno::EINVAL);

@@ -40,8 +40,7 @@ fn issue(st: &mut State, req: &mut Req, _: Attempt) -> Outcome {
 
 #[cold]
 fn issue_with_flags(st: &mut State, req: &mut Req, flags: u32) -> Outcome {
-    let mut res =
-        if flags & raw::IORING_NOP_INJECT_RESULT != 0 { req.sqe.len as i32 } else { 0 };
+    let mut res = if flags & raw::IORING_NOP_INJECT_RESULT != 0 { req.sqe.len as i32 } else { 0 };
     if flags & raw::IORING_NOP_FILE != 0 {
         let found = if flags & raw::IORING_NOP_FIXED_FILE != 0 {
             st.files.as_ref().is_some_and(|t| t.get(req.sqe.fd as u32).is_some())
@@ -53,8 +52,7 @@ fn issue_with_flags(st: &mut State, req: &mut Req, flags: u32) -> Outcome {
         }
     }
     if flags & raw::IORING_NOP_FIXED_BUFFER != 0 {
-        let found =
-            st.bufs.as_ref().is_some_and(|t| t.get(req.sqe.buf_index as u32).is_some());
+        let found = st.bufs.as_ref().is_some_and(|t| t.get(req.sqe.buf_index as u32).is_some());
         if !found {
             res = Errno::EFAULT.neg();
         }

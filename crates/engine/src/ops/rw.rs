@@ -185,8 +185,7 @@ fn may_be_direct(req: &Req) -> bool {
         File::Fixed { direct, .. } => direct,
         // O_DIRECT needs aligned offsets: the flag is asked for only then.
         _ if req.sqe.off.is_multiple_of(512) && left(req).is_multiple_of(512) => {
-            sys::fcntl(req.fd(), libc::F_GETFL, 0)
-                .is_ok_and(|f| f as i32 & libc::O_DIRECT != 0)
+            sys::fcntl(req.fd(), libc::F_GETFL, 0).is_ok_and(|f| f as i32 & libc::O_DIRECT != 0)
         }
         _ => false,
     }
@@ -294,8 +293,8 @@ fn would_block(st: &mut State, req: &mut Req, unsupported: bool) -> Outcome {
             };
         }
     }
-    let nonblock = sys::fcntl(req.fd(), libc::F_GETFL, 0)
-        .is_ok_and(|f| f as i32 & libc::O_NONBLOCK != 0);
+    let nonblock =
+        sys::fcntl(req.fd(), libc::F_GETFL, 0).is_ok_and(|f| f as i32 & libc::O_NONBLOCK != 0);
     if user_nowait || nonblock {
         return finish_err(req, Errno::EAGAIN);
     }

@@ -26,8 +26,7 @@ pub const CONNECT: OpDef = OpDef {
     ..BASE
 };
 pub const SOCKET: OpDef = OpDef { prep: socket_prep, issue: socket_issue, ..BASE };
-pub const BIND: OpDef =
-    OpDef { prep: bind_prep, issue: bind_issue, needs_file: true, ..BASE };
+pub const BIND: OpDef = OpDef { prep: bind_prep, issue: bind_issue, needs_file: true, ..BASE };
 pub const LISTEN: OpDef =
     OpDef { prep: listen_prep, issue: listen_issue, needs_file: true, ..BASE };
 pub const SHUTDOWN: OpDef =
@@ -53,9 +52,8 @@ fn with_nonblock<T>(fd: i32, call: impl FnOnce() -> T) -> T {
 fn accept_prep(_: &mut State, req: &mut Req) -> Result<(), Errno> {
     let sqe = &req.sqe;
     must_be_zero(&[sqe.len as u64, sqe.buf_index as u64])?;
-    let known = raw::IORING_ACCEPT_MULTISHOT
-        | raw::IORING_ACCEPT_DONTWAIT
-        | raw::IORING_ACCEPT_POLL_FIRST;
+    let known =
+        raw::IORING_ACCEPT_MULTISHOT | raw::IORING_ACCEPT_DONTWAIT | raw::IORING_ACCEPT_POLL_FIRST;
     let how = sqe.ioprio as u32;
     let multishot = how & raw::IORING_ACCEPT_MULTISHOT != 0;
     if how & !known != 0 {
@@ -94,9 +92,8 @@ fn accept_issue(st: &mut State, req: &mut Req, attempt: Attempt) -> Outcome {
             sock_flags |= libc::SOCK_CLOEXEC as u32;
         }
         // SAFETY: the kernel checks the program's address buffers.
-        let accepted = with_nonblock(fd, || unsafe {
-            sys!(accept4, fd, addr, addr_len, sock_flags)
-        });
+        let accepted =
+            with_nonblock(fd, || unsafe { sys!(accept4, fd, addr, addr_len, sock_flags) });
         let low = match accepted {
             Ok(fd) => fd as i32,
             Err(Errno::EAGAIN) if !req.has(flag::NOWAIT) => {

@@ -44,9 +44,8 @@ fn is_eventfd(fd: i32) -> bool {
     let path = std::ffi::CString::new(format!("/proc/self/fd/{fd}")).expect("no NUL in it");
     let mut name = [0u8; 32];
     // SAFETY: writes at most 32 bytes to our stack.
-    let n = unsafe {
-        sys!(readlinkat, libc::AT_FDCWD, path.as_ptr(), name.as_mut_ptr(), name.len())
-    };
+    let n =
+        unsafe { sys!(readlinkat, libc::AT_FDCWD, path.as_ptr(), name.as_mut_ptr(), name.len()) };
     matches!(n, Ok(n) if &name[..n] == b"anon_inode:[eventfd]")
 }
 

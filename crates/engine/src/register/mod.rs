@@ -11,7 +11,6 @@ mod files;
 mod misc;
 mod restrictions;
 
-
 /// A register call's arguments, as the program gave them.
 #[derive(Clone, Copy, Debug)]
 pub struct Arg {
