@@ -24,7 +24,7 @@ pub(crate) fn note_fork() {
 
 /// Whether this is a child that only borrows its parent's memory (`vfork`, `posix_spawn`): its
 /// descriptor table is its own, the ring registry is not.
-fn borrowed_memory() -> bool {
+pub fn borrowed_memory() -> bool {
     OWNER_PID.load(Relaxed) != raw::getpid()
 }
 
@@ -74,6 +74,7 @@ pub unsafe fn dispatch(nr: usize, args: &Args) -> isize {
                 sweep::close_range(a[0] as u32, a[1] as u32, a[2] as u32, close_unless_private)
             }
             Sysno::rt_sigaction => sigaction::raw_rt_sigaction(a),
+            Sysno::rt_sigprocmask => sigprocmask(a),
             _ => raw::any(nr, a),
         }
     }
@@ -177,6 +178,17 @@ fn fcntl(fd: i32, cmd: i32, arg: usize) -> isize {
     }
     // SAFETY: the program's own fcntl; a pointer argument is its own.
     unsafe { raw::marked(Sysno::fcntl, [fd as usize, cmd as usize, arg, 0, 0]) }
+}
+
+/// A rewritten site that changes the mask: as asked, and SIGSYS open again after it. Two calls rather
+/// than a changed set, so that a bad pointer stays the kernel's to refuse.
+unsafe fn sigprocmask(a: Args) -> isize {
+    // SAFETY: the program's own call.
+    let ret = unsafe { raw::any(Sysno::rt_sigprocmask.id() as usize, a) };
+    if ret == 0 && a[1] != 0 && a[0] as i32 != libc::SIG_UNBLOCK {
+        sigaction::change_mask(libc::SIG_UNBLOCK, sigaction::SIGSYS_BIT);
+    }
+    ret
 }
 
 unsafe fn epoll_ctl(a: Args) -> isize {

@@ -18,12 +18,16 @@ const BETWEEN_MAX: usize = 64;
 /// Longest function that is decoded from its start.
 const FUNCTION_MAX: usize = 1 << 20;
 
-/// Sites rewritten in this process.
+/// Numbers whose sites are rewritten: the ring calls, and `rt_sigprocmask`, because the C library blocks
+/// all signals inside itself (in `posix_spawn`'s child, in its helper threads), where a stop would be death.
+const NUMBERS: [u32; 4] = [425, 426, 427, libc::SYS_rt_sigprocmask as u32];
+
+/// Ring call sites rewritten in this process.
 static PATCHED: AtomicU32 = AtomicU32::new(0);
 /// Whether sites may be rewritten at all: [`scan`] has run and nobody switched it off.
 static ENABLED: AtomicBool = AtomicBool::new(false);
 
-/// Number of call sites rewritten so far.
+/// Number of ring call sites rewritten so far.
 pub fn patched_sites() -> u32 {
     PATCHED.load(Relaxed)
 }
@@ -102,7 +106,7 @@ unsafe extern "C" fn visit_object(
         // SAFETY: a loaded, readable segment; the loader keeps it while it iterates.
         let bytes = unsafe { std::slice::from_raw_parts(start as *const u8, len) };
         let prot = prot_of(header.p_flags);
-        for nr in 425..=427u32 {
+        for nr in NUMBERS {
             let imm = nr.to_le_bytes();
             let needle = [0xb8, imm[0], imm[1], imm[2], imm[3]];
             let wide = [0xc7, 0xc0, imm[0], imm[1], imm[2], imm[3]];
@@ -147,6 +151,12 @@ fn function_start(at: usize) -> Option<usize> {
 
 /// Decides whether the `mov` at `at`, inside the text `low..high`, is a site that can be rewritten.
 fn examine(at: usize, low: usize, high: usize) -> Option<Site> {
+    if at < low {
+        return None;
+    }
+    // The cheap question first: a number as common as 14 stands in front of few system calls.
+    // SAFETY: from `at` to the end of the text segment that the caller names.
+    follow(unsafe { std::slice::from_raw_parts(at as *const u8, high - at) }, at)?;
     let function = function_start(at).filter(|f| *f >= low)?;
     // SAFETY: both ends lie in the mapped text segment that the caller names.
     let bytes = unsafe { std::slice::from_raw_parts(function as *const u8, high - function) };
@@ -155,6 +165,7 @@ fn examine(at: usize, low: usize, high: usize) -> Option<Site> {
 
 /// As [`examine`], on bytes that start with the function at address `function`.
 fn examine_bytes(bytes: &[u8], function: usize, at: usize) -> Option<Site> {
+    let site = follow(bytes.get(at - function..)?, at)?;
     let mut decoder = Decoder::with_ip(64, bytes, function as u64, DecoderOptions::NONE);
     let mut ins = Instruction::default();
     while (decoder.ip() as usize) < at {
@@ -163,13 +174,17 @@ fn examine_bytes(bytes: &[u8], function: usize, at: usize) -> Option<Site> {
             return None;
         }
     }
-    if decoder.ip() as usize != at {
-        return None;
-    }
+    (decoder.ip() as usize == at).then_some(site)
+}
+
+/// Reads the `mov` at `at`, where `bytes` start, and what follows it up to the `syscall`.
+fn follow(bytes: &[u8], at: usize) -> Option<Site> {
+    let mut decoder = Decoder::with_ip(64, bytes, at as u64, DecoderOptions::NONE);
+    let mut ins = Instruction::default();
     decoder.decode_out(&mut ins);
     if !matches!(ins.code(), Code::Mov_r32_imm32 | Code::Mov_rm64_imm32)
         || !matches!(ins.op0_register(), Register::EAX | Register::RAX)
-        || !(425..=427).contains(&ins.immediate32())
+        || !NUMBERS.contains(&ins.immediate32())
     {
         return None;
     }
@@ -240,7 +255,9 @@ fn rewrite(site: &Site, prot: i32, single: bool, arenas: &mut Arenas) {
         unsafe { std::ptr::copy_nonoverlapping(jump.as_ptr(), site.at as *mut u8, 5) };
     }
     protect(site.at, 5, prot);
-    PATCHED.fetch_add(1, Relaxed);
+    if site.nr != libc::SYS_rt_sigprocmask as u32 {
+        PATCHED.fetch_add(1, Relaxed);
+    }
 }
 
 /// Sites that stopped and could not be rewritten, by address: each is examined once.

@@ -4,6 +4,7 @@
 //! line per process.
 
 use soloring_engine::uapi;
+use soloring_intercept::dispatch::borrowed_memory;
 use soloring_intercept::{environment, patch, raw};
 use std::ffi::{CString, c_char};
 use std::fmt::{self, Write};
@@ -70,6 +71,9 @@ impl Line {
 
 /// Reports, once per process.
 pub(crate) extern "C" fn at_exit() {
+    if borrowed_memory() {
+        return; // a child of vfork: the counts are its parent's to report
+    }
     let to_file = FILE.swap(ptr::null_mut(), Relaxed);
     if LINE.swap(false, Relaxed) {
         print();
@@ -82,7 +86,7 @@ pub(crate) extern "C" fn at_exit() {
 /// Before `exec`: the same, if there is something to report. The next program starts from zero; should
 /// the `exec` fail, what comes after it is not reported.
 pub(crate) fn before_exec() {
-    if operations() > 0 {
+    if !borrowed_memory() && operations() > 0 {
         at_exit();
     }
 }
