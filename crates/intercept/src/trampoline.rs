@@ -105,8 +105,15 @@ unsafe extern "C" fn patched_call(call: *mut Call) {
         let errno = libc::__errno_location();
         (errno, *errno)
     };
-    // SAFETY: the entry built the call from the program's registers on this thread's stack.
-    unsafe { stack::run(&mut *call, dispatch::work) };
+    // SAFETY: the entry built the call from the program's registers on this thread's stack. A change
+    // of the signal mask needs no room, and comes at the start and end of threads that never see a ring.
+    unsafe {
+        if dispatch::catches((*call).nr) {
+            stack::run(&mut *call, dispatch::work);
+        } else {
+            dispatch::work(call);
+        }
+    }
     // SAFETY: as above.
     unsafe { *errno = saved };
 }
