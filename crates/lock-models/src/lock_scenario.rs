@@ -22,7 +22,7 @@ pub struct LockScenario {
 impl LockScenario {
     pub fn check(&self, depth: Depth) -> Verdict {
         let (fences, tuned, model) = (self.fences, self.tuned, self.model);
-        check(depth.bounds(self.threads), move || {
+        check(depth.preemptions(self.threads), move || {
             set_fences(fences);
             set_tuning(tuned);
             model();

@@ -3,7 +3,7 @@
 use crate::real::set_thread;
 use crate::scheme::{Entry, Scheme, Setup};
 use crate::task::Task;
-use crate::trace::{Bounds, Depth, Verdict, check, forget_steps, say};
+use crate::trace::{Depth, Verdict, check, forget_steps, say};
 use std::sync::{Arc, Mutex};
 
 /// One column of the table.
@@ -102,13 +102,13 @@ impl Scenario {
             Scenario::ExitWaitsForWorker => exit_waits_for_worker::<S>,
             Scenario::ComputingSubmitter => computing_submitter::<S>,
         };
-        check(self.bounds(depth), model)
+        check(self.preemptions(depth), model)
     }
 
     /// Three threads that meet in one lock have too many interleavings for the depth of two.
-    fn bounds(self, depth: Depth) -> Bounds {
+    fn preemptions(self, depth: Depth) -> usize {
         let threads = if self == Scenario::TwoForeign { 3 } else { 2 };
-        depth.bounds(threads)
+        depth.preemptions(threads)
     }
 }
 

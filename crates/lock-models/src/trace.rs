@@ -12,6 +12,8 @@ pub type Step = (&'static str, String);
 struct Run {
     executions: u64,
     steps: Vec<(&'static str, &'static str)>,
+    /// What [`report`] said, and the steps up to then.
+    reported: Option<(String, Vec<(&'static str, &'static str)>)>,
 }
 
 thread_local! {
@@ -39,11 +41,29 @@ pub fn violate(what: String) -> ! {
     panic::panic_any(what)
 }
 
+/// As [`violate`], for models that can go on: the first report of all executions counts.
+pub fn report(what: String) {
+    with_run(|run| {
+        if run.reported.is_none() {
+            run.reported = Some((what, run.steps.clone()));
+        }
+    });
+}
+
+/// Something has been reported, in this execution or an earlier one.
+pub fn has_reported() -> bool {
+    let mut reported = false;
+    with_run(|run| reported = run.reported.is_some());
+    reported
+}
+
 /// How far a model is explored.
 #[derive(Clone, Copy, Debug)]
-pub struct Bounds {
-    /// How often a running thread may be interrupted per execution; `None`: no bound, every interleaving.
-    pub preemptions_max: Option<usize>,
+pub enum Bounds {
+    /// Every execution with at most so many interruptions of a running thread (loom).
+    Preemptions(usize),
+    /// So many random executions from this seed (shuttle).
+    Random { executions: usize, seed: u64 },
 }
 
 /// How long the exploration may take: seconds, or minutes.
@@ -54,15 +74,22 @@ pub enum Depth {
 }
 
 impl Depth {
-    /// For a model of so many threads.
-    pub fn bounds(self, threads: usize) -> Bounds {
-        let preemptions = match (self, threads) {
+    /// For an exhaustive model of so many threads.
+    pub fn preemptions(self, threads: usize) -> usize {
+        match (self, threads) {
             (Depth::Quick, ..=2) => 3,
             (Depth::Quick, _) => 2,
             (Depth::Deep, ..=2) => 5,
             (Depth::Deep, _) => 3,
-        };
-        Bounds { preemptions_max: Some(preemptions) }
+        }
+    }
+
+    /// For a random model.
+    pub fn executions(self) -> usize {
+        match self {
+            Depth::Quick => 800,
+            Depth::Deep => 100_000,
+        }
     }
 }
 
@@ -89,8 +116,30 @@ impl Verdict {
     }
 }
 
-/// Explores `model`, on a thread of its own: loom's state does not survive a failed execution.
-pub fn check(bounds: Bounds, model: impl Fn() + Send + Sync + 'static) -> Verdict {
+/// Explores `model` under loom: every execution within so many preemptions.
+pub fn check(preemptions: usize, model: impl Fn() + Send + Sync + 'static) -> Verdict {
+    explore(Bounds::Preemptions(preemptions), move || {
+        let mut builder = loom::model::Builder::new();
+        builder.preemption_bound = Some(preemptions);
+        builder.max_branches = 10_000;
+        builder.check(move || {
+            begin_execution();
+            model();
+        });
+    })
+}
+
+/// To be called at the start of each execution.
+pub fn begin_execution() {
+    with_run(|run| {
+        run.executions += 1;
+        run.steps.clear();
+    });
+}
+
+/// Runs the explorer `body` on a thread of its own: loom's and shuttle's state does not survive a
+/// failed execution.
+pub fn explore(bounds: Bounds, body: impl FnOnce() + Send + 'static) -> Verdict {
     quiet_model_panics();
     let run = Arc::<Mutex<Run>>::default();
     let start = Instant::now();
@@ -99,23 +148,15 @@ pub fn check(bounds: Bounds, model: impl Fn() + Send + Sync + 'static) -> Verdic
         .name(MODEL_THREAD.into())
         .spawn(move || {
             RUN.set(theirs);
-            let mut builder = loom::model::Builder::new();
-            builder.preemption_bound = bounds.preemptions_max;
-            builder.max_branches = 10_000;
-            builder.check(move || {
-                with_run(|run| {
-                    run.executions += 1;
-                    run.steps.clear();
-                });
-                model();
-            });
+            body();
         })
         .expect("a thread for the model")
         .join();
     let mut run = run.lock().unwrap_or_else(PoisonError::into_inner);
     let steps = std::mem::take(&mut run.steps);
-    let failure = result.err().map(|payload| Failure {
-        what: in_words(&*payload),
+    let panicked = result.err().map(|payload| (in_words(&*payload), steps));
+    let failure = run.reported.take().or(panicked).map(|(what, steps)| Failure {
+        what,
         steps: steps.into_iter().map(|(who, what)| (who, what.to_string())).collect(),
     });
     Verdict { executions: run.executions, bounds, elapsed: start.elapsed(), failure }
@@ -147,6 +188,9 @@ fn quiet_model_panics() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
         let before = panic::take_hook();
+        // Shuttle puts a hook of its own in place at its first execution, which prints. Let it do so now
+        // and put ours over it.
+        shuttle::check_random(|| {}, 1);
         panic::set_hook(Box::new(move |info| {
             if std::thread::current().name() != Some(MODEL_THREAD) {
                 before(info);

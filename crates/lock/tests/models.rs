@@ -4,6 +4,7 @@ use soloring_lock_models::lock_scenario::LOCK_SCENARIOS;
 use soloring_lock_models::scenario::Scenario;
 use soloring_lock_models::table;
 use soloring_lock_models::trace::Depth;
+use soloring_lock_models::tso_scenario::TSO_SCENARIOS;
 
 /// Scheme x scenario. A dot: passes. The letters say what must be found:
 /// T two inside, N a null submitter, U a use after free, D a deadlock.
@@ -53,5 +54,13 @@ fn the_real_lock_holds_and_needs_both_fences() {
         assert_eq!(verdict.passed(), !scenario.must_fail, "{}: {verdict:#?}", scenario.name);
         // A model that explores a handful of executions has not let the threads meet.
         assert!(scenario.must_fail || verdict.executions > 100, "{}: {verdict:?}", scenario.name);
+    }
+}
+
+#[test]
+fn the_real_lock_holds_on_a_machine_with_store_buffers() {
+    for scenario in &TSO_SCENARIOS {
+        let verdict = scenario.check(Depth::Quick);
+        assert_eq!(verdict.passed(), !scenario.must_fail, "{}: {verdict:#?}", scenario.name);
     }
 }
