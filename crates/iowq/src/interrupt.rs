@@ -7,9 +7,9 @@
 //! When the next work of the same worker starts, the timer is gone and no signal is pending: deleting the timer is a
 //! system call of the worker itself, and pending signals are delivered on its way back.
 
-use crate::{signal, sys};
-use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use crate::prims::{AtomicU32, Mutex, MutexGuard, Ordering};
+use crate::{signal, sys, thread};
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 const REPEAT_FIRST: Duration = Duration::from_micros(100);
@@ -44,6 +44,10 @@ impl Interrupt {
         }
     }
 
+    fn target(&self) -> MutexGuard<'_, Target> {
+        self.target.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Whether this work was cancelled. True also ends the interruption: calls made from now on are left alone.
     pub fn cancelled(&self) -> bool {
         // Acquire: pairs with the Release in `raise`, so that what the canceller wrote before is seen.
@@ -60,7 +64,7 @@ impl Interrupt {
     #[cold]
     fn acknowledge(&self) {
         // The mutex waits for a canceller between its store to `state` and its timer.
-        let mut target = self.target.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut target = self.target();
         self.state.store(ACKNOWLEDGED, Ordering::Relaxed);
         target.calm();
     }
@@ -68,7 +72,7 @@ impl Interrupt {
     /// The cancelling side. The caller holds the pool's mutex, and the worker runs the work that is meant.
     /// Returns whether a signal was sent now (false: raised before, or not possible).
     pub(crate) fn raise(self: &Arc<Self>) -> bool {
-        let mut target = self.target.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut target = self.target();
         if self.state.load(Ordering::Relaxed) != CALM {
             return false;
         }
@@ -90,12 +94,12 @@ impl Interrupt {
     fn repeat_from_thread(self: &Arc<Self>) {
         let this = Arc::clone(self);
         // When this fails too, the one signal of `raise` has to do; nothing else is left to try.
-        let _ = crate::thread::spawn(move || {
+        let _ = thread::spawn(move || {
             let mut pause = REPEAT_FIRST;
             loop {
-                std::thread::sleep(pause);
+                thread::sleep(pause);
                 pause = (pause * 2).min(REPEAT_INTERVAL);
-                let target = this.target.lock().unwrap_or_else(PoisonError::into_inner);
+                let target = this.target();
                 // CALM and RAISED again for the next work is possible meanwhile; that one wants the signal as well.
                 if target.tid == 0 || this.state.load(Ordering::Relaxed) != RAISED {
                     return;
@@ -109,7 +113,7 @@ impl Interrupt {
 
     /// Calls `f` with the worker's thread number while that cannot become somebody else's; not at all when the thread is gone.
     pub(crate) fn with_tid(&self, f: impl FnOnce(i32)) {
-        let target = self.target.lock().unwrap_or_else(PoisonError::into_inner);
+        let target = self.target();
         if target.tid != 0 {
             f(target.tid);
         }
@@ -119,7 +123,7 @@ impl Interrupt {
     pub(crate) fn attach(&self) -> i32 {
         let signo = signal::reserve().unwrap_or(0);
         sys::set_sigmask(signal::worker_mask(signo));
-        let mut target = self.target.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut target = self.target();
         target.tid = sys::gettid();
         target.signo = signo;
         signo
@@ -131,7 +135,7 @@ impl Interrupt {
         if signo != *signo_seen {
             *signo_seen = signo;
             sys::set_sigmask(signal::worker_mask(signo));
-            self.target.lock().unwrap_or_else(PoisonError::into_inner).signo = signo;
+            self.target().signo = signo;
         }
     }
 
@@ -144,14 +148,14 @@ impl Interrupt {
 
     #[cold]
     fn settle_slow(&self) {
-        let mut target = self.target.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut target = self.target();
         self.state.store(CALM, Ordering::Relaxed);
         target.calm();
     }
 
     /// The worker, last thing on its thread.
     pub(crate) fn detach(&self) {
-        let mut target = self.target.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut target = self.target();
         target.calm();
         target.tid = 0;
     }

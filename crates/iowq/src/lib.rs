@@ -3,6 +3,7 @@
 mod affinity;
 mod interrupt;
 mod park;
+mod prims;
 mod signal;
 mod state;
 mod sys;

@@ -1,7 +1,7 @@
 //! Where one idle worker sleeps: a futex word of its own, so that a wake reaches exactly that worker.
 
+use crate::prims::{AtomicU32, Ordering};
 use crate::sys::{FutexWait, futex_wait, futex_wake_one};
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 const EMPTY: u32 = 0;

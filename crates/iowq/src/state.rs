@@ -26,7 +26,9 @@ pub(crate) struct State<W> {
     /// A worker was woken or is being created and has not come for work yet. There is one at a time; it calls the next.
     calling: bool,
     closed: bool,
+    /// Also the number of works queued so far.
     order_next: u64,
+    started: u64,
 }
 
 struct Slot<W> {
@@ -87,6 +89,7 @@ impl<W> State<W> {
             calling: false,
             closed: false,
             order_next: 0,
+            started: 0,
         }
     }
 
@@ -143,9 +146,9 @@ impl<W> State<W> {
         Call::Create
     }
 
-    /// The worker that was called has come.
+    /// The worker that was called has come. (`close` calls all sleepers; nobody is called after it.)
     pub(crate) fn arrived(&mut self) {
-        debug_assert!(self.calling);
+        debug_assert!(self.calling || self.closed);
         self.calling = false;
     }
 
@@ -165,6 +168,7 @@ impl<W> State<W> {
         let index = self.ready[class as usize].head;
         unlink(&mut self.slots, &mut self.ready[class as usize], index);
         self.running[class as usize] += 1;
+        self.started += 1;
         let slot = &mut self.slots[index as usize];
         match std::mem::replace(&mut slot.place, Place::Running(Arc::clone(worker))) {
             Place::Ready(work) => Some((index, work)),
@@ -300,6 +304,8 @@ impl<W> State<W> {
             running: self.running,
             ready: [self.ready[0].len, self.ready[1].len],
             behind,
+            queued: self.order_next,
+            started: self.started,
         }
     }
 
@@ -341,6 +347,9 @@ pub(crate) struct Counts {
     pub(crate) running: [u32; 2],
     pub(crate) ready: [u32; 2],
     pub(crate) behind: u32,
+    /// Works queued and works started since the beginning.
+    pub(crate) queued: u64,
+    pub(crate) started: u64,
 }
 
 fn append<W>(slots: &mut [Slot<W>], list: &mut List, index: u32) {

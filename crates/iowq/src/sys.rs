@@ -1,7 +1,7 @@
 //! The few raw system calls that the pool makes, and the guard that keeps the program's errno as it was.
 #![allow(unsafe_code)]
 
-use std::sync::atomic::AtomicU32;
+use crate::prims::AtomicU32;
 use std::time::Duration;
 use syscalls::{Errno, Sysno, raw_syscall, syscall};
 

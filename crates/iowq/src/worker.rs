@@ -2,12 +2,12 @@
 
 use crate::interrupt::Interrupt;
 use crate::park::Parker;
+use crate::prims::{AtomicU32, AtomicU64, Mutex, MutexGuard, Ordering};
 use crate::state::{Call, State};
 use crate::work::Work;
 use crate::{affinity, sys, thread};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 /// One worker as others see it.
@@ -34,14 +34,13 @@ pub(crate) struct Pool {
 #[derive(Default)]
 pub(crate) struct Roster {
     workers: Vec<Arc<Worker>>,
-    /// None: all that the process may use.
+    /// None: a worker keeps what it inherits from the thread that creates it.
     cpus: Option<Vec<u8>>,
 }
 
 /// Counters that only grow; Relaxed, nothing is ordered by them.
 #[derive(Default)]
 pub(crate) struct Totals {
-    pub(crate) started: AtomicU64,
     pub(crate) workers_created: AtomicU64,
     pub(crate) workers_failed: AtomicU64,
     pub(crate) interrupts: AtomicU64,
@@ -68,18 +67,21 @@ impl Pool {
         self.roster.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Binds workers, present and future, to the CPUs of `mask`.
-    pub(crate) fn bind(&self, mask: Option<&[u8]>) {
+    /// Binds workers to the CPUs of `mask`: the present ones now, future ones if `future`, else those will run where the
+    /// threads run that create them.
+    pub(crate) fn bind(&self, mask: &[u8], future: bool) {
         let mut roster = self.roster();
-        roster.cpus = mask.map(<[u8]>::to_vec);
+        roster.cpus = future.then(|| mask.to_vec());
         for worker in &roster.workers {
-            worker.interrupt.with_tid(|tid| affinity::apply(tid, mask));
+            worker.interrupt.with_tid(|tid| affinity::bind(tid, mask));
         }
     }
 
     fn enroll(&self, me: &Arc<Worker>) {
         let mut roster = self.roster();
-        affinity::apply(0, roster.cpus.as_deref());
+        if let Some(mask) = &roster.cpus {
+            affinity::bind(0, mask);
+        }
         roster.workers.push(Arc::clone(me));
     }
 
@@ -161,7 +163,6 @@ impl Pool {
     }
 
     fn run(&self, me: &Worker, work: Box<dyn Work>) {
-        add(&self.totals.started);
         // A cancel between the work's leaving the queue and here.
         let body = || {
             if me.interrupt.cancelled() { work.cancelled() } else { work.run(&me.interrupt) }

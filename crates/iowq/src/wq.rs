@@ -27,7 +27,7 @@ impl Config {
     pub fn for_ring(sq_entries: u32) -> Self {
         let _errno = ErrnoGuard::new();
         Self {
-            limit: [sq_entries.min(4 * cpus_online()).max(1), nproc_limit()],
+            limit: [sq_entries.min(4 * cpus_online()), nproc_limit()],
             idle_timeout: Duration::from_secs(5),
         }
     }
@@ -42,7 +42,7 @@ fn cpus_online() -> u32 {
 
 fn nproc_limit() -> u32 {
     // The kernel keeps these limits as an int.
-    sys::rlimit_nproc().clamp(1, i32::MAX as u64) as u32
+    sys::rlimit_nproc().min(i32::MAX as u64) as u32
 }
 
 /// Momentary and running numbers of one pool.
@@ -58,6 +58,8 @@ pub struct Stats {
     pub ready: [u32; 2],
     /// Works that wait for another with the same hash.
     pub behind_hash: u32,
+    /// Works queued since the pool was made.
+    pub queued: u64,
     /// Works taken up by workers since the pool was made.
     pub started: u64,
     pub workers_created: u64,
@@ -139,7 +141,10 @@ impl Wq {
         }
     }
 
-    /// Sets the limits, by class: 0 leaves one as it is, and more than RLIMIT_NPROC is RLIMIT_NPROC. Returns the former limits.
+    /// Sets the limits, by class, and returns the former ones: IORING_REGISTER_IOWQ_MAX_WORKERS.
+    ///
+    /// 0 leaves a limit as it is; more than RLIMIT_NPROC counts as RLIMIT_NPROC. What the kernel answers with -EINVAL,
+    /// a number above `i32::MAX`, is the caller's to refuse.
     pub fn max_workers(&self, new: [u32; 2]) -> [u32; 2] {
         let _errno = ErrnoGuard::new();
         let pool = self.pool();
@@ -160,18 +165,24 @@ impl Wq {
         former
     }
 
-    /// Binds workers, present and future, to the CPUs of `mask` (bit n of byte n/8 is CPU n); None: to all of the process's cpuset.
+    /// Binds workers, present and future, to the CPUs of `mask` (bit n of byte n/8 is CPU n):
+    /// IORING_REGISTER_IOWQ_AFF. None undoes it: present workers go where the calling thread may run, future ones
+    /// where the thread that creates them may.
     ///
-    /// -EINVAL: a CPU in `mask` is not in the cpuset; nothing has changed.
+    /// As with Linux 6.18, CPUs that the machine cannot have are ignored, and an empty mask is accepted and binds nothing.
+    /// Err(EINVAL): a CPU of the machine in `mask` is outside the process's cpuset; nothing has changed.
     pub fn set_affinity(&self, mask: Option<&[u8]>) -> Result<(), i32> {
         let _errno = ErrnoGuard::new();
         let pool = self.pool();
-        if let Some(mask) = mask {
-            if !affinity::is_subset(mask, &affinity::allowed()?) {
-                return Err(libc::EINVAL);
+        match mask {
+            Some(mask) => {
+                if !affinity::acceptable(mask, affinity::possible(), &affinity::allowed()?) {
+                    return Err(libc::EINVAL);
+                }
+                pool.bind(mask, true);
             }
+            None => pool.bind(&sys::sched_getaffinity(0)?, false),
         }
-        pool.bind(mask);
         Ok(())
     }
 
@@ -187,14 +198,15 @@ impl Wq {
         let _errno = ErrnoGuard::new();
         let pool = self.pool();
         let counts = pool.lock().counts();
-        let Totals { started, workers_created, workers_failed, interrupts, panics } = &pool.totals;
+        let Totals { workers_created, workers_failed, interrupts, panics } = &pool.totals;
         Stats {
             workers: counts.threads,
             idle: counts.idle,
             running: counts.running,
             ready: counts.ready,
             behind_hash: counts.behind,
-            started: started.load(Ordering::Relaxed),
+            queued: counts.queued,
+            started: counts.started,
             workers_created: workers_created.load(Ordering::Relaxed),
             workers_failed: workers_failed.load(Ordering::Relaxed),
             interrupts: interrupts.load(Ordering::Relaxed),
