@@ -17,4 +17,8 @@ pub use work::{CancelOutcome, Class, Ticket, Work};
 pub use wq::{Config, Stats, Wq};
 
 #[cfg(test)]
+mod hostile_tests;
+#[cfg(test)]
+mod test_rig;
+#[cfg(test)]
 mod wq_tests;

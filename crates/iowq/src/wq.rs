@@ -87,7 +87,7 @@ impl Wq {
         Arc::new(Self { pool: AtomicPtr::new(Arc::into_raw(pool).cast_mut()) })
     }
 
-    fn pool(&self) -> PoolRef<'_> {
+    pub(crate) fn pool(&self) -> PoolRef<'_> {
         // Acquire: pairs with the Release in `reset_after_fork`, so that the new pool is seen filled.
         let raw = self.pool.load(Ordering::Acquire);
         // SAFETY: `raw` came from `Arc::into_raw` and is released only by `drop`, which has `&mut self`. The ManuallyDrop
@@ -241,7 +241,7 @@ impl Drop for Wq {
 }
 
 /// The pool, borrowed from its handle; as an `Arc`, since a worker that is created takes a share.
-struct PoolRef<'a> {
+pub(crate) struct PoolRef<'a> {
     pool: ManuallyDrop<Arc<Pool>>,
     of: PhantomData<&'a Wq>,
 }

@@ -1,108 +1,13 @@
 //! The pool from outside: every work gets one callback, limits, hash order, interruption, idle exit, affinity, fork.
 #![allow(unsafe_code)]
 
-use crate::{CancelOutcome, Class, Config, Interrupt, Ticket, Work, Wq};
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use crate::park::Parker;
+use crate::test_rig::{End, Rig, blocking_read, in_child, pipe, rig, until};
+use crate::{CancelOutcome, Class, Config, Ticket, Wq};
+use std::mem::ManuallyDrop;
 use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
-use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Barrier, Mutex};
-use std::time::{Duration, Instant};
-use syscalls::{Errno, Sysno, syscall};
-
-const PATIENCE: Duration = Duration::from_secs(20);
-
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum End {
-    Ran,
-    Interrupted,
-    Cancelled,
-    Failed(i32),
-}
-
-/// A work made of a closure, which reports how it ended.
-struct Job<F> {
-    body: F,
-    ends: Sender<(u32, End)>,
-    id: u32,
-}
-
-impl<F: FnOnce(&Interrupt) -> End + Send> Work for Job<F> {
-    fn run(self: Box<Self>, interrupt: &Interrupt) {
-        let end = (self.body)(interrupt);
-        let _ = self.ends.send((self.id, end));
-    }
-    fn cancelled(self: Box<Self>) {
-        let _ = self.ends.send((self.id, End::Cancelled));
-    }
-    fn failed(self: Box<Self>, errno: i32) {
-        let _ = self.ends.send((self.id, End::Failed(errno)));
-    }
-}
-
-struct Rig {
-    wq: Arc<Wq>,
-    ends: Sender<(u32, End)>,
-    got: Receiver<(u32, End)>,
-    ids: AtomicU32,
-}
-
-impl Rig {
-    fn new(limit: [u32; 2], idle: Duration) -> Self {
-        let (ends, got) = channel();
-        let wq = Wq::new(Config { limit, idle_timeout: idle });
-        Self { wq, ends, got, ids: AtomicU32::new(0) }
-    }
-
-    fn queue(
-        &self,
-        class: Class,
-        hash: Option<u64>,
-        body: impl FnOnce(&Interrupt) -> End + Send + 'static,
-    ) -> (u32, Ticket) {
-        let id = self.ids.fetch_add(1, SeqCst);
-        let work = Box::new(Job { body, ends: self.ends.clone(), id });
-        (id, self.wq.queue(work, class, hash))
-    }
-
-    fn next(&self) -> (u32, End) {
-        self.got.recv_timeout(PATIENCE).expect("a work ended in time")
-    }
-}
-
-fn rig() -> Rig {
-    Rig::new([4, 64], Duration::from_secs(5))
-}
-
-fn until(what: &str, mut f: impl FnMut() -> bool) {
-    let deadline = Instant::now() + PATIENCE;
-    while !f() {
-        assert!(Instant::now() < deadline, "in vain: {what}");
-        std::thread::sleep(Duration::from_millis(1));
-    }
-}
-
-fn pipe() -> (OwnedFd, OwnedFd) {
-    let mut fds = [0; 2];
-    // SAFETY: the array is live and takes two descriptors, which are then owned once each.
-    unsafe {
-        assert_eq!(libc::pipe2(fds.as_mut_ptr(), libc::O_CLOEXEC), 0);
-        (OwnedFd::from_raw_fd(fds[0]), OwnedFd::from_raw_fd(fds[1]))
-    }
-}
-
-/// A blocking read as the engine makes it: -EINTR counts only when a cancel has hit.
-fn blocking_read(fd: &OwnedFd, interrupt: &Interrupt) -> End {
-    loop {
-        let mut byte = 0u8;
-        // SAFETY: one byte is live for the call.
-        match unsafe { syscall!(Sysno::read, fd.as_raw_fd(), &raw mut byte, 1) } {
-            Ok(_) => return End::Ran,
-            Err(Errno::EINTR) if interrupt.cancelled() => return End::Interrupted,
-            Err(Errno::EINTR) => {}
-            Err(e) => panic!("read: {e}"),
-        }
-    }
-}
+use std::time::Duration;
 
 #[test]
 fn runs_and_reports() {
@@ -241,9 +146,7 @@ fn cancelling_queued_work_removes_it_and_frees_its_hash() {
 #[test]
 fn cancelling_running_work_interrupts_its_system_call() {
     let rig = rig();
-    let (read_end, _write_end) = pipe();
-    let (id, ticket) = rig.queue(Class::Unbounded, None, move |i| blocking_read(&read_end, i));
-    until("it runs", || rig.wq.stats().running[1] == 1);
+    let (id, ticket, _write_end) = rig.blocked();
     assert_eq!(rig.wq.cancel(ticket), CancelOutcome::Running);
     assert_eq!(rig.next(), (id, End::Interrupted));
 }
@@ -271,9 +174,7 @@ fn a_cancel_just_before_the_system_call_is_not_lost() {
 #[test]
 fn shutdown_cancels_what_is_queued_and_interrupts_what_runs() {
     let rig = Rig::new([1, 1], Duration::from_secs(5));
-    let (read_end, _write_end) = pipe();
-    let (running, _) = rig.queue(Class::Unbounded, None, move |i| blocking_read(&read_end, i));
-    until("it runs", || rig.wq.stats().running[1] == 1);
+    let (running, _, _write_end) = rig.blocked();
     let (queued, _) = rig.queue(Class::Unbounded, None, |_| End::Ran);
     rig.wq.shutdown(true);
     let mut ends = [rig.next(), rig.next()];
@@ -382,30 +283,41 @@ fn queue_and_cancel_leave_errno_alone() {
 #[test]
 fn the_pool_works_again_in_a_forked_child() {
     let rig = Rig::new([3, 2], Duration::from_secs(5));
-    let (read_end, write_end) = pipe();
-    let (blocked, _) = rig.queue(Class::Unbounded, None, move |i| blocking_read(&read_end, i));
-    until("it runs", || rig.wq.stats().running[1] == 1);
-    // SAFETY: the child calls only the pool and _exit.
-    let pid = unsafe { libc::fork() };
-    if pid == 0 {
+    let (blocked, _, write_end) = rig.blocked();
+    in_child(|| {
         rig.wq.reset_after_fork();
-        let (done_r, done_w) = pipe();
-        let fresh = rig.wq.stats().workers == 0 && rig.wq.max_workers([0, 0]) == [3, 2];
-        rig.queue(Class::Bounded, None, move |_| {
-            drop(done_w);
-            End::Ran
-        });
-        let mut byte = 0u8;
-        // SAFETY: one byte is live; _exit ends the child without the parent's exit handlers.
-        unsafe {
-            let end = libc::read(done_r.as_raw_fd(), (&raw mut byte).cast(), 1);
-            libc::_exit(if fresh && end == 0 { 0 } else { 1 });
-        }
-    }
-    let mut status = 0;
-    // SAFETY: `status` is live for the call.
-    assert_eq!(unsafe { libc::waitpid(pid, &raw mut status, 0) }, pid);
-    assert_eq!(status, 0);
+        assert_eq!(rig.wq.stats().workers, 0);
+        assert_eq!(rig.wq.max_workers([0, 0]), [3, 2]);
+        let (id, _) = rig.queue(Class::Bounded, None, |_| End::Ran);
+        assert_eq!(rig.next(), (id, End::Ran));
+    });
     drop(write_end);
     assert_eq!(rig.next(), (blocked, End::Ran));
+}
+
+/// At the fork another thread of the parent may hold the mutex, and is not there in the child to give it back.
+#[test]
+fn a_child_needs_no_mutex_of_the_parent() {
+    let mut wq = ManuallyDrop::new(Wq::new(Config::for_ring(8)));
+    let pool = Arc::clone(&wq.pool());
+    let held = pool.lock();
+    // SAFETY: in the child it is dropped once, and not used again; the parent's copy is another.
+    in_child(|| unsafe { ManuallyDrop::drop(&mut wq) });
+    in_child(|| {
+        wq.reset_after_fork();
+        assert_eq!(wq.stats().workers, 0);
+    });
+    drop(held);
+    drop(ManuallyDrop::into_inner(wq));
+}
+
+/// A worker that did not sleep would still do its work, at the price of a processor.
+#[test]
+fn a_wake_before_the_sleep_counts_once() {
+    let parker = Parker::default();
+    parker.reset();
+    parker.unpark();
+    assert!(!parker.park(Duration::from_secs(60)));
+    parker.reset();
+    assert!(parker.park(Duration::from_millis(1)));
 }
