@@ -3,6 +3,7 @@
 //! The file is for programs (`SOLORING_STATS_FILE`): `{"pid":1,"ops":2,...}`, appended in one write, one
 //! line per process.
 
+use soloring_abi::Opcode;
 use soloring_engine::uapi;
 use soloring_intercept::dispatch::borrowed_memory;
 use soloring_intercept::{environment, patch, raw};
@@ -16,8 +17,10 @@ use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, Ordering::Relaxed};
 static LINE: AtomicBool = AtomicBool::new(false);
 /// The file to append to, or null; leaked.
 static FILE: AtomicPtr<c_char> = AtomicPtr::new(ptr::null_mut());
-/// Operations of the parent, when this process was forked.
-static INHERITED: AtomicU64 = AtomicU64::new(0);
+/// Operations by opcode that a forked child inherited from its parent: not its own.
+static INHERITED: [AtomicU64; 64] = [const { AtomicU64::new(0) }; 64];
+/// The same at the latest fork, noted before it: afterwards, locks may be held by threads that are gone.
+static AT_FORK: [AtomicU64; 64] = [const { AtomicU64::new(0) }; 64];
 
 /// Run by the C library at `exit`, after the program's own exit functions.
 #[used]
@@ -30,21 +33,43 @@ pub(crate) fn init() {
     if let Some(path) = file.and_then(|f| CString::new(f.into_vec()).ok()) {
         FILE.store(path.into_raw(), Relaxed);
     }
-    // SAFETY: the handler only stores a number.
-    unsafe { libc::pthread_atfork(None, None, Some(after_fork)) };
+    if wanted() {
+        // SAFETY: the handlers only read counts and store numbers.
+        unsafe { libc::pthread_atfork(Some(before_fork), None, Some(after_fork)) };
+    }
+}
+
+fn wanted() -> bool {
+    LINE.load(Relaxed) || !FILE.load(Relaxed).is_null()
+}
+
+extern "C" fn before_fork() {
+    for (at_fork, count) in AT_FORK.iter().zip(uapi::op_counts()) {
+        at_fork.store(count, Relaxed);
+    }
 }
 
 extern "C" fn after_fork() {
-    INHERITED.store(uapi::op_count(), Relaxed);
+    for (inherited, at_fork) in INHERITED.iter().zip(&AT_FORK) {
+        inherited.store(at_fork.load(Relaxed), Relaxed);
+    }
 }
 
-fn operations() -> u64 {
-    uapi::op_count().saturating_sub(INHERITED.load(Relaxed))
+/// This process's own operations by opcode.
+fn operations() -> [u64; 64] {
+    let mut counts = uapi::op_counts();
+    for (count, inherited) in counts.iter_mut().zip(&INHERITED) {
+        *count = count.saturating_sub(inherited.load(Relaxed));
+    }
+    counts
 }
+
+/// Room for a report that names every opcode.
+const LINE_MAX: usize = 3072;
 
 /// A line that is written in one piece, without allocating: an exit may come in a signal handler.
 struct Line {
-    bytes: [u8; 1024],
+    bytes: [u8; LINE_MAX],
     len: usize,
 }
 
@@ -60,7 +85,7 @@ impl Write for Line {
 
 impl Line {
     fn new() -> Line {
-        Line { bytes: [0; 1024], len: 0 }
+        Line { bytes: [0; LINE_MAX], len: 0 }
     }
     fn write_to(&self, fd: usize) {
         let args = [fd, self.bytes.as_ptr() as usize, self.len, 0, 0, 0];
@@ -86,28 +111,62 @@ pub(crate) extern "C" fn at_exit() {
 /// Before `exec`: the same, if there is something to report. The next program starts from zero; should
 /// the `exec` fail, what comes after it is not reported.
 pub(crate) fn before_exec() {
-    if !borrowed_memory() && operations() > 0 {
+    if wanted() && !borrowed_memory() && operations().iter().any(|n| *n > 0) {
         at_exit();
     }
 }
 
 fn print() {
     let mut line = Line::new();
-    let (pid, sites) = (raw::getpid(), patch::patched_sites());
-    let ops = operations();
-    let _ = writeln!(line, "soloring: pid {pid}: {ops} operations, {sites} call sites rewritten");
+    let _ = report(&mut line);
     line.write_to(2);
+}
+
+fn report(line: &mut Line) -> fmt::Result {
+    let (pid, sites) = (raw::getpid(), patch::patched_sites());
+    let ops: u64 = operations().iter().sum();
+    write!(line, "soloring: pid {pid}: {ops} operations, {sites} call sites rewritten")?;
+    if let Some(l) = uapi::lock_stats() {
+        write!(
+            line,
+            "; ring lock: {} elided by its owner, {} taken by its owner, {} by others, \
+             {} revocations, {} us waited",
+            l.owner_elided,
+            l.owner_taken,
+            l.foreign,
+            l.revocations,
+            l.waited_ns / 1000
+        )?;
+    }
+    writeln!(line)
+}
+
+fn json(line: &mut Line) -> fmt::Result {
+    let counts = operations();
+    let ops: u64 = counts.iter().sum();
+    let (pid, sites) = (raw::getpid(), patch::patched_sites());
+    write!(line, r#"{{"pid":{pid},"ops":{ops},"patched_sites":{sites},"per_op":{{"#)?;
+    let done = Opcode::ALL.iter().filter(|op| counts[**op as usize] > 0);
+    for (i, op) in done.enumerate() {
+        let comma = if i > 0 { "," } else { "" };
+        write!(line, r#"{comma}"{}":{}"#, op.name(), counts[*op as usize])?;
+    }
+    line.write_str("}")?;
+    if let Some(l) = uapi::lock_stats() {
+        write!(
+            line,
+            r#","lock":{{"owner_elided":{},"owner_taken":{},"foreign":{},"revocations":{},"waited_ns":{}}}"#,
+            l.owner_elided, l.owner_taken, l.foreign, l.revocations, l.waited_ns
+        )?;
+    }
+    writeln!(line, "}}")
 }
 
 fn append(path: *const c_char) {
     let mut line = Line::new();
-    let _ = writeln!(
-        line,
-        r#"{{"pid":{},"ops":{},"patched_sites":{}}}"#,
-        raw::getpid(),
-        operations(),
-        patch::patched_sites()
-    );
+    if json(&mut line).is_err() {
+        return; // half a line would spoil the file for its reader
+    }
     let flags = libc::O_WRONLY | libc::O_APPEND | libc::O_CREAT | libc::O_CLOEXEC;
     let args = [libc::AT_FDCWD as usize, path as usize, flags as usize, 0o644, 0, 0];
     // SAFETY: the path is a leaked C string.
