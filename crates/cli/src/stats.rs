@@ -13,7 +13,7 @@ pub struct Lock {
     pub owner_elided: u64,
     /// By the ring's submitter, through the mutex.
     pub owner_taken: u64,
-    /// By anybody else.
+    /// By anybody else, and by anybody while the ring has no owner.
     pub foreign: u64,
     /// Times the submitter was made to give up its bias.
     pub revocations: u64,
@@ -26,28 +26,22 @@ pub struct Lock {
 pub struct Stats {
     /// Operations completed by soloring.
     pub ops: u64,
-    /// The same by the operation's name (`IORING_OP_` left out); none if a process did not say.
-    pub per_op: Option<BTreeMap<String, u64>>,
-    /// None if a process did not say.
-    pub lock: Option<Lock>,
+    /// The same by the operation's name (`IORING_OP_` left out).
+    pub per_op: BTreeMap<String, u64>,
+    pub lock: Lock,
 }
 
 impl Stats {
     fn add(&mut self, one: Stats) {
         self.ops += one.ops;
-        self.per_op = self.per_op.take().zip(one.per_op).map(|(mut sum, counts)| {
-            for (name, count) in counts {
-                *sum.entry(name).or_default() += count;
-            }
-            sum
-        });
-        self.lock = self.lock.take().zip(one.lock).map(|(sum, one)| Lock {
-            owner_elided: sum.owner_elided + one.owner_elided,
-            owner_taken: sum.owner_taken + one.owner_taken,
-            foreign: sum.foreign + one.foreign,
-            revocations: sum.revocations + one.revocations,
-            waited_ns: sum.waited_ns + one.waited_ns,
-        });
+        for (name, count) in one.per_op {
+            *self.per_op.entry(name).or_default() += count;
+        }
+        self.lock.owner_elided += one.lock.owner_elided;
+        self.lock.owner_taken += one.lock.owner_taken;
+        self.lock.foreign += one.lock.foreign;
+        self.lock.revocations += one.lock.revocations;
+        self.lock.waited_ns += one.lock.waited_ns;
     }
 }
 
@@ -83,12 +77,8 @@ mod tests {
         writeln!(file, r#"{{"pid":2,"ops":4,"per_op":{{"NOP":1,"READ":3}},"lock":{{"owner_elided":10,"owner_taken":0,"foreign":0,"revocations":0,"waited_ns":0}}}}"#).unwrap();
         let sum = super::read(file.path()).unwrap();
         assert_eq!(sum.ops, 7);
-        assert_eq!(sum.per_op, Some([("NOP".into(), 4), ("READ".into(), 3)].into()));
-        let lock = sum.lock.unwrap();
-        assert_eq!((lock.owner_elided, lock.waited_ns), (11, 5));
-        writeln!(file, r#"{{"pid":3,"ops":1}}"#).unwrap();
-        let sum = super::read(file.path()).unwrap();
-        assert!(sum.ops == 8 && sum.per_op.is_none() && sum.lock.is_none());
+        assert_eq!(sum.per_op, [("NOP".into(), 4), ("READ".into(), 3)].into());
+        assert_eq!((sum.lock.owner_elided, sum.lock.waited_ns), (11, 5));
         writeln!(file, "nonsense").unwrap();
         assert!(super::read(file.path()).is_err());
     }

@@ -101,7 +101,7 @@ fn the_demo_ends_well_and_leaves_nothing_behind() {
     let said = String::from_utf8(output.stderr).unwrap();
     assert!(output.status.success(), "{said}\n{text}");
     assert!(text.contains("Operation not permitted"), "the refusal is shown: {text}");
-    for part in ["file copy", "TCP echo", "timers", "SEND", "READ_FIXED"] {
+    for part in ["file copy", "TCP echo", "timers", "SEND", "READ_FIXED", "no lock taken"] {
         assert!(text.contains(part), "{part}: {text}");
     }
     assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);

@@ -138,9 +138,8 @@ fn served_by_us(wanted: &BTreeMap<&'static str, u64>, stats: &stats::Stats) -> R
     if stats.ops < all {
         bail!("the client finished {all} requests, soloring counted {}", stats.ops);
     }
-    let Some(per_op) = &stats.per_op else { return Ok(()) };
     for (name, count) in wanted {
-        let ours = per_op.get(*name).copied().unwrap_or(0);
+        let ours = stats.per_op.get(*name).copied().unwrap_or(0);
         if ours < *count {
             bail!("the client finished {count} {name} requests, soloring counted {ours}");
         }

@@ -30,23 +30,19 @@ pub fn print(parts: &[Part], wanted: &BTreeMap<&str, u64>, stats: &Stats) -> Res
 
     let mut table = self::table(&["operation", "by the client", "by soloring"]);
     for (name, count) in wanted {
-        let ours = stats.per_op.as_ref().map(|counts| counts.get(*name).copied().unwrap_or(0));
-        table.add_row([
-            (*name).to_owned(),
-            grouped(*count),
-            ours.map_or_else(String::new, grouped),
-        ]);
+        let ours = stats.per_op.get(*name).copied().unwrap_or(0);
+        table.add_row([(*name).to_owned(), grouped(*count), grouped(ours)]);
     }
     table.add_row(["all".to_owned(), grouped(wanted.values().sum()), grouped(stats.ops)]);
     show(table)?;
 
-    let Some(lock) = &stats.lock else { return Ok(()) };
+    let lock = &stats.lock;
     let mut table = self::table(&["ring lock", "acquisitions"]);
-    table.add_row(["by the submitter, no lock taken".to_owned(), grouped(lock.owner_elided)]);
-    table.add_row(["by the submitter, lock taken".to_owned(), grouped(lock.owner_taken)]);
-    table.add_row(["by other threads".to_owned(), grouped(lock.foreign)]);
-    table.add_row(["bias taken from the submitter".to_owned(), grouped(lock.revocations)]);
-    table.add_row(["other threads waited".to_owned(), format!("{} us", lock.waited_ns / 1000)]);
+    table.add_row(["by the owner, no lock taken".to_owned(), grouped(lock.owner_elided)]);
+    table.add_row(["by the owner, lock taken".to_owned(), grouped(lock.owner_taken)]);
+    table.add_row(["by others, or without an owner".to_owned(), grouped(lock.foreign)]);
+    table.add_row(["bias taken from the owner".to_owned(), grouped(lock.revocations)]);
+    table.add_row(["waited for the lock".to_owned(), format!("{} us", lock.waited_ns / 1000)]);
     show(table)
 }
 
