@@ -4,7 +4,8 @@ use crate::req::{File, Req, flag};
 use crate::slab::Where;
 use crate::state::State;
 use crate::{fds, sys};
-use soloring_abi::Errno;
+use soloring_abi::{Errno, sqe_flags};
+use std::sync::Arc;
 
 /// Registers a request that was taken out of `slot` for `events`, edge-triggered, and stores it there.
 ///
@@ -14,6 +15,7 @@ use soloring_abi::Errno;
 /// EPERM when the file cannot be polled, EMFILE, ENOMEM; the request comes back.
 pub fn arm(st: &mut State, slot: u32, mut req: Req, events: u32) -> Result<(), (Req, Errno)> {
     if !req.has(flag::POLLED) {
+        hold_file(st, &mut req);
         if !matches!(req.file, File::Own(_)) {
             match fds::dup_private(req.fd()) {
                 Ok(own) => req.file = File::Own(own),
@@ -32,4 +34,12 @@ pub fn arm(st: &mut State, slot: u32, mut req: Req, events: u32) -> Result<(), (
     st.index(slot);
     st.armed += 1;
     Ok(())
+}
+
+/// Keeps a registered file (and its tag) alive for a request that outlives its attempt.
+pub fn hold_file(st: &State, req: &mut Req) {
+    if req.sqe.flags & sqe_flags::FIXED_FILE != 0 && req.held_file.is_none() {
+        let node = st.files.as_ref().and_then(|t| t.get(req.sqe.fd as u32));
+        req.held_file = node.map(|n| Arc::clone(&n.item));
+    }
 }

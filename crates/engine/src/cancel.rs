@@ -1,11 +1,11 @@
 //! Cancellation: finding requests by key and taking them out of wherever they wait.
 
 use crate::complete::complete;
-use crate::req::{Req, flag};
+use crate::req::{File, Req, flag};
 use crate::slab::Where;
 use crate::state::State;
 use crate::{fds, sys};
-use soloring_abi::{Errno, Opcode, raw, sqe_flags};
+use soloring_abi::{Errno, Opcode, raw};
 use soloring_iowq::CancelOutcome;
 
 /// What to cancel: `IORING_ASYNC_CANCEL_*` flags and their arguments.
@@ -15,6 +15,8 @@ pub struct Criteria {
     pub user_data: u64,
     pub fd: i32,
     pub opcode: u8,
+    /// Descriptor behind `fd`, once resolved by [`resolve_file`].
+    pub file: i32,
 }
 
 impl Criteria {
@@ -32,7 +34,8 @@ impl Criteria {
             || !self.has(raw::IORING_ASYNC_CANCEL_FD | raw::IORING_ASYNC_CANCEL_OP)
     }
 
-    fn matches(&self, req: &Req) -> bool {
+    /// Whether `req` is meant.
+    pub fn matches(&self, req: &Req) -> bool {
         if self.has(raw::IORING_ASYNC_CANCEL_ANY) {
             return true;
         }
@@ -45,36 +48,33 @@ impl Criteria {
         !self.by_user_data() || req.sqe.user_data == self.user_data
     }
 
+    /// The key is the open file, not its number: a duplicate names it as well, a reused number does not.
     fn same_file(&self, req: &Req) -> bool {
-        let fixed = self.has(raw::IORING_ASYNC_CANCEL_FD_FIXED);
-        if fixed != (req.sqe.flags & sqe_flags::FIXED_FILE != 0) || req.sqe.fd != self.fd {
-            return false;
-        }
-        // The number may name another file by now than when the request was submitted.
-        if fixed || req.fd() < 0 {
-            return true;
-        }
-        match (sys::file_kind(req.fd()), sys::file_kind(self.fd)) {
-            (Ok(a), Ok(b)) => (a.dev, a.ino) == (b.dev, b.ino),
-            _ => false,
-        }
+        let fd = match req.file {
+            File::None => return false,
+            _ => req.fd(),
+        };
+        self.file >= 0 && sys::same_file(fd, self.file)
     }
 }
 
-/// Whether the file that `criteria` names exists.
+/// Finds the file that `criteria` names.
 ///
 /// # Errors
 /// EBADF.
-pub fn check_file(st: &State, criteria: &Criteria) -> Result<(), Errno> {
+pub fn resolve_file(st: &State, criteria: &mut Criteria) -> Result<(), Errno> {
     if !criteria.has(raw::IORING_ASYNC_CANCEL_FD) {
         return Ok(());
     }
-    let found = if criteria.has(raw::IORING_ASYNC_CANCEL_FD_FIXED) {
-        st.files.as_ref().is_some_and(|t| t.get(criteria.fd as u32).is_some())
+    criteria.file = if criteria.has(raw::IORING_ASYNC_CANCEL_FD_FIXED) {
+        let node = st.files.as_ref().and_then(|t| t.get(criteria.fd as u32));
+        node.map_or(-1, |n| n.item.fd)
+    } else if fds::is_private(criteria.fd) || sys::fcntl(criteria.fd, libc::F_GETFD, 0).is_err() {
+        -1
     } else {
-        !fds::is_private(criteria.fd) && sys::fcntl(criteria.fd, libc::F_GETFD, 0).is_ok()
+        criteria.fd
     };
-    if found { Ok(()) } else { Err(Errno::EBADF) }
+    if criteria.file >= 0 { Ok(()) } else { Err(Errno::EBADF) }
 }
 
 /// Order in which the kernel looks: workers, polls, timeouts.
@@ -111,9 +111,12 @@ fn find(st: &State, criteria: &Criteria) -> Option<u32> {
         return best(&mut st.by_user_data.chain(criteria.user_data).filter(usable));
     }
     if criteria.has(raw::IORING_ASYNC_CANCEL_FD) {
+        // The number it was submitted with is the likely key; only another name for it needs the scan.
         let fixed = criteria.has(raw::IORING_ASYNC_CANCEL_FD_FIXED);
         let key = (fixed as u64) << 32 | criteria.fd as u32 as u64;
-        return best(&mut st.by_file.chain(key).filter(usable));
+        if let Some(slot) = best(&mut st.by_file.chain(key).filter(usable)) {
+            return Some(slot);
+        }
     }
     best(&mut st.slab.indices().filter(usable))
 }

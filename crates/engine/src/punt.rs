@@ -1,5 +1,6 @@
 //! Handing a request to a worker, and what the worker leaves behind.
 
+use crate::arm::hold_file;
 use crate::complete::CHAIN_FLAGS;
 use crate::fds;
 use crate::ops::OpDef;
@@ -8,7 +9,7 @@ use crate::req::{File, Req};
 use crate::shared::{Shared, TaskWork};
 use crate::slab::{ReqId, Where};
 use crate::state::State;
-use soloring_abi::{Errno, sqe_flags};
+use soloring_abi::Errno;
 use soloring_iowq::{Class, Interrupt, Work};
 use std::sync::Arc;
 
@@ -58,10 +59,7 @@ pub fn punt(
             Err(e) => return Err((req, e)),
         }
     }
-    if req.sqe.flags & sqe_flags::FIXED_FILE != 0 && req.held_file.is_none() {
-        let node = st.files.as_ref().and_then(|t| t.get(req.sqe.fd as u32));
-        req.held_file = node.map(|n| Arc::clone(&n.item));
-    }
+    hold_file(st, &mut req);
     let hash = if class == Class::Bounded { write_hash(&req) } else { None };
     // What cancel and the chain need to know stays behind in the slot.
     let stub = Req { next: req.next, head: req.head, flags: req.flags, ..Req::new(req.sqe) };

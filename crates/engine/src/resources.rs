@@ -105,9 +105,8 @@ impl<T> Table<T> {
     /// # Panics
     /// When `index` is out of range: callers check it for their own errno.
     pub fn replace(&mut self, index: u32, node: Option<Node<T>>) -> Option<Node<T>> {
-        if node.is_none() && index >= self.alloc.0 && index < self.alloc.1 && index < self.hint {
-            self.hint = index;
-        }
+        // The search for a free slot begins at the one that changed last, as in the kernel.
+        self.hint = if node.is_none() { index } else { index + 1 };
         std::mem::replace(&mut self.slots[index as usize], node)
     }
 

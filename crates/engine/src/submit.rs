@@ -56,10 +56,7 @@ fn submit_one(st: &mut State, sqe: Sqe) -> Result<(), Errno> {
             queue(st, req);
             Ok(())
         }
-        Err(e) => {
-            fail_init(st, req, e);
-            Err(e)
-        }
+        Err(e) => fail_init(st, req, e),
     }
 }
 
@@ -220,7 +217,10 @@ fn queue_slow(st: &mut State, slot: u32) {
 }
 
 /// A request that failed its checks: alone it completes with the error, in a chain it fails the chain.
-fn fail_init(st: &mut State, mut req: Req, e: Errno) {
+///
+/// # Errors
+/// The same error, unless the chain goes on: a chain is assembled to its end before it fails.
+fn fail_init(st: &mut State, mut req: Req, e: Errno) -> Result<(), Errno> {
     let links_on = req.sqe.flags & LINK_FLAGS != 0;
     req.res = e.neg();
     set_fail(&mut req);
@@ -235,8 +235,10 @@ fn fail_init(st: &mut State, mut req: Req, e: Errno) {
         st.link.head = slot;
         st.link.last = slot;
     }
-    if !links_on {
-        let head = std::mem::replace(&mut st.link.head, NIL);
-        fail_chain(st, head);
+    if links_on {
+        return Ok(());
     }
+    let head = std::mem::replace(&mut st.link.head, NIL);
+    fail_chain(st, head);
+    Err(e)
 }

@@ -130,6 +130,27 @@ pub fn file_kind(fd: i32) -> Result<FileKind, Errno> {
     Ok(FileKind { mode: st.st_mode, dev: st.st_dev, ino: st.st_ino })
 }
 
+/// Whether two descriptors name the same open file description.
+///
+/// kcmp(2) where the sandbox allows it; else the inode and the access mode have to do, which confuse
+/// descriptions of the same file that were opened twice.
+pub fn same_file(a: i32, b: i32) -> bool {
+    const KCMP_FILE: i32 = 0;
+    let pid = std::process::id();
+    // SAFETY: kcmp compares two descriptors of this process and touches no memory.
+    match unsafe { sys!(kcmp, pid, pid, KCMP_FILE, a, b) } {
+        Ok(order) => order == 0,
+        Err(Errno::EBADF) => false,
+        Err(_) => {
+            let same_inode = match (file_kind(a), file_kind(b)) {
+                (Ok(a), Ok(b)) => (a.dev, a.ino) == (b.dev, b.ino),
+                _ => false,
+            };
+            same_inode && fcntl(a, libc::F_GETFL, 0) == fcntl(b, libc::F_GETFL, 0)
+        }
+    }
+}
+
 /// Now on `clock`, in nanoseconds. Served by the vDSO.
 pub fn now_ns(clock: i32) -> u64 {
     let mut ts = libc::timespec { tv_sec: 0, tv_nsec: 0 };

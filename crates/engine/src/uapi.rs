@@ -17,6 +17,9 @@ use std::ffi::c_void;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+/// `IORING_OFF_MMAP_MASK`.
+const OFF_MASK: u64 = 0xf800_0000;
+
 fn ret(result: Result<i32, Errno>) -> isize {
     match result {
         Ok(v) => v as isize,
@@ -134,13 +137,20 @@ pub unsafe fn ring_mmap(
         let Ok(st) = ctx.lock.lock() else { return Errno::EBUSY.neg() as isize };
         let rings = Arc::clone(&st.rings);
         drop(st);
-        let at = match off as u64 {
-            OFF_SQ_RING | OFF_CQ_RING => 0,
-            OFF_SQES => rings.layout().rings_mapped() as u64,
-            _ => return Errno::EINVAL.neg() as isize,
-        };
-        if flags & (libc::MAP_SHARED | libc::MAP_PRIVATE) != libc::MAP_SHARED {
+        if off & 4095 != 0 {
             return Errno::EINVAL.neg() as isize;
+        }
+        // Bits 27 to 31 choose the area, the others mean nothing. The errno are those of Linux 6.18.
+        let at = match off as u64 & OFF_MASK {
+            OFF_SQ_RING | OFF_CQ_RING => 0,
+            OFF_SQES if len > 0 && len.div_ceil(4096) * 4096 < rings.layout().sqes_mapped() => {
+                return Errno::EFAULT.neg() as isize;
+            }
+            OFF_SQES => rings.layout().rings_mapped() as u64,
+            _ => return Errno::ENOMEM.neg() as isize,
+        };
+        if ctx.setup_flags & raw::IORING_SETUP_NO_MMAP != 0 {
+            return Errno::ENOMEM.neg() as isize;
         }
         // SAFETY: passed on from the caller.
         match unsafe { rings.mapping().map_for_program(addr, len, prot, flags, at) } {

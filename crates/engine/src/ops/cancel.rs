@@ -1,7 +1,7 @@
 //! ASYNC_CANCEL.
 
 use super::{Attempt, BASE, OpDef, Outcome, must_be_zero};
-use crate::cancel::{Criteria, cancel, check_file};
+use crate::cancel::{Criteria, cancel, resolve_file};
 use crate::req::Req;
 use crate::state::State;
 use soloring_abi::{Errno, raw, sqe_flags};
@@ -36,8 +36,9 @@ fn issue(st: &mut State, req: &mut Req, _: Attempt) -> Outcome {
     if flags & raw::IORING_ASYNC_CANCEL_FD != 0 && sqe.flags & sqe_flags::FIXED_FILE != 0 {
         flags |= raw::IORING_ASYNC_CANCEL_FD_FIXED;
     }
-    let criteria = Criteria { flags, user_data: sqe.addr, fd: sqe.fd, opcode: sqe.len as u8 };
-    if let Err(e) = check_file(st, &criteria) {
+    let mut criteria =
+        Criteria { flags, user_data: sqe.addr, fd: sqe.fd, opcode: sqe.len as u8, file: -1 };
+    if let Err(e) = resolve_file(st, &mut criteria) {
         return Outcome::err(e);
     }
     Outcome::Done(cancel(st, &criteria), 0)

@@ -53,6 +53,10 @@ fn fsync_prep(_: &mut State, req: &mut Req) -> Result<(), Errno> {
     if sqe.op_flags & !raw::IORING_FSYNC_DATASYNC != 0 {
         return Err(Errno::EINVAL);
     }
+    // The range is checked, then all of the file is synchronised.
+    if (sqe.off as i64) < 0 || (sqe.off as i64).checked_add(sqe.len as i64).is_none() {
+        return Err(Errno::EINVAL);
+    }
     Ok(())
 }
 

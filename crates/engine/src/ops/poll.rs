@@ -23,6 +23,10 @@ fn add_prep(_: &mut State, req: &mut Req) -> Result<(), Errno> {
         return Err(Errno::EINVAL);
     }
     let multi = flags & raw::IORING_POLL_ADD_MULTI != 0;
+    // Level-triggered polling is a property of multishot polls.
+    if !multi && flags & raw::IORING_POLL_ADD_LEVEL != 0 {
+        return Err(Errno::EINVAL);
+    }
     if multi && sqe.flags & sqe_flags::CQE_SKIP_SUCCESS != 0 {
         return Err(Errno::EINVAL);
     }
@@ -38,14 +42,13 @@ pub fn wanted(req: &Req) -> u32 {
 }
 
 fn add_issue(st: &mut State, req: &mut Req, attempt: Attempt) -> Outcome {
-    let level = req.sqe.len & raw::IORING_POLL_ADD_LEVEL != 0;
     match attempt {
         Attempt::First => {
             let mask = sys::poll_now(req.fd(), wanted(req) as i16) as u16 as u32;
             if mask & libc::POLLNVAL as u32 != 0 {
                 return Outcome::err(Errno::EBADF);
             }
-            if mask & wanted(req) != 0 && !req.has(flag::MULTISHOT) && !level {
+            if mask & wanted(req) != 0 && !req.has(flag::MULTISHOT) {
                 return Outcome::Done((mask & wanted(req)) as i32, 0);
             }
             // A multishot poll reports what is ready now as its first shot, from the epoll instance.

@@ -293,9 +293,10 @@ fn would_block(st: &mut State, req: &mut Req, unsupported: bool) -> Outcome {
             };
         }
     }
+    // O_NONBLOCK only matters for a file that has no per-call form of it.
     let nonblock =
-        sys::fcntl(req.fd(), libc::F_GETFL, 0).is_ok_and(|f| f as i32 & libc::O_NONBLOCK != 0);
-    if user_nowait || nonblock {
+        || sys::fcntl(req.fd(), libc::F_GETFL, 0).is_ok_and(|f| f as i32 & libc::O_NONBLOCK != 0);
+    if user_nowait || unsupported && nonblock() {
         return finish_err(req, Errno::EAGAIN);
     }
     hold_buf(st, req);

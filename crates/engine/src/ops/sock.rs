@@ -1,13 +1,14 @@
 //! ACCEPT, CONNECT, SOCKET, BIND, LISTEN, SHUTDOWN.
 #![allow(unsafe_code)]
 
-use super::{Attempt, BASE, OpDef, Outcome, must_be_zero, wants_alloc};
+use super::{Attempt, BASE, OpDef, Outcome, must_be_zero, retry_eintr, wants_alloc};
 use crate::ops::fs::publish_fd;
 use crate::req::{AddrData, AsyncData, Req, flag};
 use crate::state::State;
 use crate::sys::{self, sys};
 use crate::usercopy;
 use soloring_abi::{Errno, raw};
+use soloring_iowq::{Class, Interrupt};
 
 pub const ACCEPT: OpDef = OpDef {
     prep: accept_prep,
@@ -20,6 +21,8 @@ pub const ACCEPT: OpDef = OpDef {
 pub const CONNECT: OpDef = OpDef {
     prep: connect_prep,
     issue: connect_issue,
+    run: connect_run,
+    has_run: true,
     stabilise: addr_kept,
     needs_file: true,
     pollable: true,
@@ -32,6 +35,8 @@ pub const LISTEN: OpDef =
 pub const SHUTDOWN: OpDef =
     OpDef { prep: shutdown_prep, issue: shutdown_issue, needs_file: true, ..BASE };
 
+const POLLOUT: u32 = libc::POLLOUT as u32;
+const EISCONN: Errno = Errno(libc::EISCONN);
 const SOCK_FLAGS: u32 = (libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK) as u32;
 
 /// Runs `call` with O_NONBLOCK set on the file description.
@@ -170,20 +175,41 @@ fn socket_error(fd: i32) -> Result<i32, Errno> {
 
 fn connect_issue(_: &mut State, req: &mut Req, attempt: Attempt) -> Outcome {
     let fd = req.fd();
-    if attempt != Attempt::First && req.has(flag::IN_PROGRESS) {
-        return socket_error(fd).into();
+    let started = req.has(flag::IN_PROGRESS);
+    if let (true, Attempt::Ready(events)) = (started, attempt) {
+        if events & libc::POLLERR as u32 != 0 {
+            return socket_error(fd).into();
+        }
     }
     let (addr, len) = copied_addr(req);
     // SAFETY: the address is our copy of `len` bytes.
     match with_nonblock(fd, || unsafe { sys!(connect, fd, addr, len) }) {
         Ok(_) => Outcome::Done(0, 0),
+        Err(Errno::EINPROGRESS | Errno::EALREADY) if started => Outcome::Arm(POLLOUT),
         Err(Errno::EINPROGRESS) => {
             req.flags |= flag::IN_PROGRESS;
-            Outcome::Arm(libc::POLLOUT as u32)
+            Outcome::Arm(POLLOUT)
         }
-        // A UNIX listener whose backlog is full: its space cannot be polled for from here.
-        Err(Errno::EAGAIN) => Outcome::err(Errno::EAGAIN),
+        // A UNIX listener whose backlog is full: its space cannot be polled for, only waited for.
+        Err(Errno::EAGAIN) => Outcome::Punt(Class::Unbounded),
+        // The connection of the earlier attempt stands, or says why not.
+        Err(Errno::EBADFD | EISCONN) if started => socket_error(fd).into(),
         Err(e) => Outcome::err(e),
+    }
+}
+
+/// Waits for room in a listener's backlog.
+fn connect_run(req: &mut Req, interrupt: &Interrupt) -> i32 {
+    let (addr, len) = copied_addr(req);
+    let fd = req.fd();
+    loop {
+        // SAFETY: the address is our copy of `len` bytes.
+        let connected = retry_eintr(interrupt, || unsafe { sys!(connect, fd, addr, len) });
+        // A descriptor with O_NONBLOCK set cannot wait in the call: look again, slowly.
+        if connected != Err(Errno::EAGAIN) || interrupt.cancelled() {
+            return sys::as_res(connected);
+        }
+        std::thread::sleep(std::time::Duration::from_millis(2));
     }
 }
 

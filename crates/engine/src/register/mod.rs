@@ -10,6 +10,7 @@ mod bufs;
 mod files;
 mod misc;
 mod restrictions;
+mod sync_cancel;
 
 /// A register call's arguments, as the program gave them.
 #[derive(Clone, Copy, Debug)]
@@ -26,32 +27,6 @@ impl Arg {
     }
 }
 
-/// Register operations that this engine carries out; the rest answers EINVAL.
-pub const SUPPORTED: &[u32] = &[
-    raw::io_uring_register_op::IORING_REGISTER_BUFFERS as u32,
-    raw::io_uring_register_op::IORING_UNREGISTER_BUFFERS as u32,
-    raw::io_uring_register_op::IORING_REGISTER_FILES as u32,
-    raw::io_uring_register_op::IORING_UNREGISTER_FILES as u32,
-    raw::io_uring_register_op::IORING_REGISTER_EVENTFD as u32,
-    raw::io_uring_register_op::IORING_UNREGISTER_EVENTFD as u32,
-    raw::io_uring_register_op::IORING_REGISTER_FILES_UPDATE as u32,
-    raw::io_uring_register_op::IORING_REGISTER_EVENTFD_ASYNC as u32,
-    raw::io_uring_register_op::IORING_REGISTER_PROBE as u32,
-    raw::io_uring_register_op::IORING_REGISTER_RESTRICTIONS as u32,
-    raw::io_uring_register_op::IORING_REGISTER_ENABLE_RINGS as u32,
-    raw::io_uring_register_op::IORING_REGISTER_FILES2 as u32,
-    raw::io_uring_register_op::IORING_REGISTER_FILES_UPDATE2 as u32,
-    raw::io_uring_register_op::IORING_REGISTER_BUFFERS2 as u32,
-    raw::io_uring_register_op::IORING_REGISTER_BUFFERS_UPDATE as u32,
-    raw::io_uring_register_op::IORING_REGISTER_IOWQ_AFF as u32,
-    raw::io_uring_register_op::IORING_UNREGISTER_IOWQ_AFF as u32,
-    raw::io_uring_register_op::IORING_REGISTER_IOWQ_MAX_WORKERS as u32,
-    raw::io_uring_register_op::IORING_REGISTER_RING_FDS as u32,
-    raw::io_uring_register_op::IORING_UNREGISTER_RING_FDS as u32,
-    raw::io_uring_register_op::IORING_REGISTER_FILE_ALLOC_RANGE as u32,
-    raw::io_uring_register_op::IORING_REGISTER_CLOCK as u32,
-];
-
 /// Whether the number exists at all.
 ///
 /// # Errors
@@ -66,6 +41,9 @@ pub fn check_opcode(opcode: u32) -> Result<(), Errno> {
 /// EEXIST for another thread than the submitter of a SINGLE_ISSUER ring; EACCES under restrictions;
 /// EINVAL for operations that are not carried out here; what the operation gives.
 pub fn register(ctx: &Ctx, opcode: u32, arg: Arg) -> Result<i32, Errno> {
+    if opcode == raw::io_uring_register_op::IORING_REGISTER_SYNC_CANCEL as u32 {
+        return sync_cancel::sync_cancel(ctx, opcode, arg);
+    }
     let mut guard = lock_for_register(ctx, opcode)?;
     let result = dispatch(&mut guard, opcode, arg);
     crate::notify::flush(&mut guard);
