@@ -9,6 +9,7 @@
 //! is waited for, no write to `errno` except where a C library function would write it.
 
 pub mod dispatch;
+mod entry;
 pub mod environment;
 pub mod filter;
 mod install;

@@ -6,8 +6,11 @@
 //! exactly the `mov`, and only plain register moves lie between the `mov` and the `syscall`.
 #![allow(unsafe_code)]
 
+use crate::entry::{self, Vectors};
 use crate::trampoline::{Arenas, protect};
-use iced_x86::{Code, Decoder, DecoderOptions, FlowControl, Instruction, Mnemonic, Register};
+use iced_x86::{
+    Code, Decoder, DecoderOptions, EncodingKind, FlowControl, Instruction, Mnemonic, Register,
+};
 use libc::{c_int, c_void};
 use std::cell::UnsafeCell;
 use std::sync::atomic::Ordering::Relaxed;
@@ -20,7 +23,10 @@ const FUNCTION_MAX: usize = 1 << 20;
 
 /// Numbers whose sites are rewritten: the ring calls, and `rt_sigprocmask`, because the C library blocks
 /// all signals inside itself (in `posix_spawn`'s child, in its helper threads), where a stop would be death.
-const NUMBERS: [u32; 4] = [425, 426, 427, libc::SYS_rt_sigprocmask as u32];
+const NUMBERS: [u32; 4] = [425, 426, 427, MASK_CALL];
+const MASK_CALL: u32 = libc::SYS_rt_sigprocmask as u32;
+/// Longest text that is read through for the vector instructions in it.
+const TEXT_MAX: usize = 32 << 20;
 
 /// Ring call sites rewritten in this process.
 static PATCHED: AtomicU32 = AtomicU32::new(0);
@@ -68,7 +74,7 @@ struct Site {
 
 /// Scans every loaded object and rewrites what it can. Call before other threads run; harmless later.
 pub(crate) fn scan() {
-    crate::trampoline::init();
+    entry::init();
     let single = single_threaded();
     with_arenas(|arenas| {
         let mut context = (arenas, single);
@@ -97,6 +103,7 @@ unsafe extern "C" fn visit_object(
             && h.p_flags & (libc::PF_X | libc::PF_R) == libc::PF_X | libc::PF_R
     });
     let own = scan as *const () as usize;
+    let mut vectors = None;
     for header in text {
         let start = base + header.p_vaddr as usize;
         let len = header.p_memsz as usize;
@@ -114,7 +121,11 @@ unsafe extern "C" fn visit_object(
             let long = memchr::memmem::find_iter(bytes, &wide).map(|at| start + at.wrapping_sub(1));
             for at in short.chain(long) {
                 if let Some(site) = examine(at, start, start + len) {
-                    rewrite(&site, prot, *single, arenas);
+                    let vectors = match nr {
+                        MASK_CALL => Vectors::All,
+                        _ => *vectors.get_or_insert_with(|| vectors_in(bytes)),
+                    };
+                    rewrite(&site, vectors, prot, *single, arenas);
                 }
             }
         }
@@ -204,6 +215,24 @@ fn follow(bytes: &[u8], at: usize) -> Option<Site> {
     }
 }
 
+/// Which vector registers the code in `text` can use. A compiler may keep a value in one of them over a
+/// system call, and over calls of functions in the same object whose registers it knows, but not over
+/// others: the calling convention preserves none. A misread byte can only make the answer larger.
+fn vectors_in(text: &[u8]) -> Vectors {
+    if text.len() > TEXT_MAX {
+        return Vectors::All;
+    }
+    let mut vectors = Vectors::Xmm;
+    for ins in Decoder::new(64, text, DecoderOptions::NONE) {
+        match ins.code().encoding() {
+            EncodingKind::Legacy => {}
+            EncodingKind::VEX => vectors = Vectors::Ymm,
+            _ => return Vectors::All,
+        }
+    }
+    vectors
+}
+
 /// Whether an instruction means the same at another address, before the `syscall`, with eax set.
 fn copyable(ins: &Instruction) -> bool {
     use Mnemonic::{Add, And, Lea, Mov, Movsx, Movsxd, Movzx, Nop, Or, Shl, Shr, Sub, Xor};
@@ -224,7 +253,7 @@ fn copyable(ins: &Instruction) -> bool {
 }
 
 /// Points the site at a trampoline. `prot` is the protection of its segment.
-fn rewrite(site: &Site, prot: i32, single: bool, arenas: &mut Arenas) {
+fn rewrite(site: &Site, vectors: Vectors, prot: i32, single: bool, arenas: &mut Arenas) {
     let word = site.at & !7;
     // With other threads about, only one aligned word can change under them without a torn instruction.
     if !single && site.at + 5 > word + 8 {
@@ -233,7 +262,7 @@ fn rewrite(site: &Site, prot: i32, single: bool, arenas: &mut Arenas) {
     let between = (site.at + site.mov_len)..site.syscall;
     // SAFETY: the bytes were decoded just now, from mapped text.
     let between = unsafe { std::slice::from_raw_parts(between.start as *const u8, between.len()) };
-    let Some(target) = arenas.add(site.nr, between, site.syscall + 2) else { return };
+    let Some(target) = arenas.add(site.nr, between, site.syscall + 2, vectors) else { return };
     let distance = (target as i64 - (site.at as i64 + 5)) as i32;
     let mut jump = [0xe9, 0, 0, 0, 0];
     jump[1..].copy_from_slice(&distance.to_le_bytes());
@@ -255,7 +284,7 @@ fn rewrite(site: &Site, prot: i32, single: bool, arenas: &mut Arenas) {
         unsafe { std::ptr::copy_nonoverlapping(jump.as_ptr(), site.at as *mut u8, 5) };
     }
     protect(site.at, 5, prot);
-    if site.nr != libc::SYS_rt_sigprocmask as u32 {
+    if site.nr != MASK_CALL {
         PATCHED.fetch_add(1, Relaxed);
     }
 }
@@ -282,7 +311,8 @@ pub(crate) fn after_stop(after: usize) {
         for offset in (from..syscall - function).rev() {
             let Some(site) = examine_bytes(bytes, function, function + offset) else { continue };
             if site.syscall == syscall {
-                rewrite(&site, libc::PROT_READ | libc::PROT_EXEC, single_threaded(), arenas);
+                let prot = libc::PROT_READ | libc::PROT_EXEC;
+                rewrite(&site, Vectors::All, prot, single_threaded(), arenas);
                 return;
             }
         }

@@ -30,3 +30,18 @@ fn code_loaded_later_is_caught_and_rewritten() {
     let library = compiled("late", "late.so", &["-shared", "-fPIC"]);
     run(&compiled("calls", "calls", &[]), &["loaded-later", library.to_str().unwrap()]).passed();
 }
+
+#[test]
+fn vector_registers_of_a_narrow_object_are_preserved() {
+    both(&compiled("vectors", "narrow", &[]), &[]);
+}
+
+#[test]
+fn vector_registers_of_a_wide_object_are_preserved() {
+    let wide = compiled("vectors", "wide", &["-DWIDE"]);
+    // Where the machine has no AVX-512 the program ends before it uses a ring.
+    assert!(run(&wide, &[]).output.status.success());
+    if std::is_x86_feature_detected!("avx512f") {
+        both(&wide, &[]);
+    }
+}
