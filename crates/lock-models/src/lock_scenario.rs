@@ -3,7 +3,7 @@
 use crate::real::{
     CtxLock, Fences, LockMode, Mode, ThreadToken, Tuned, set_fences, set_thread, set_tuning,
 };
-use crate::trace::{Depth, Verdict, check, forget_steps, say, violate};
+use crate::trace::{Depth, Kind, Verdict, check, forget_steps, say, violate};
 use loom::thread::JoinHandle;
 use std::sync::Arc;
 
@@ -166,7 +166,10 @@ fn count(lock: &CtxLock<u64>, who: (u64, &'static str)) {
 fn must_be(lock: &CtxLock<u64>, expected: u64) {
     let found = *lock.lock().expect("free");
     if found != expected {
-        violate(format!("{expected} increments were made under the lock, the state has {found}"));
+        violate(
+            Kind::TwoInside,
+            format!("{expected} increments were made under the lock, the state has {found}"),
+        );
     }
 }
 
@@ -212,7 +215,7 @@ fn unbias_and_bias() {
     thread.join().unwrap();
     must_be(&lock, 3);
     if lock.stats().mode != LockMode::Biased {
-        violate("the bias did not come back".into());
+        violate(Kind::Other, "the bias did not come back".into());
     }
 }
 
@@ -258,7 +261,7 @@ fn owner_hands_over() {
     thread.join().unwrap();
     must_be(&lock, 3);
     if lock.owner() != Some(token(FOREIGN)) {
-        violate("the bias was not handed over".into());
+        violate(Kind::Other, "the bias was not handed over".into());
     }
 }
 
@@ -286,7 +289,7 @@ fn try_lock() {
     thread.join().unwrap();
     must_be(&lock, mine + done.try_iter().count() as u64);
     if lock.lock().expect("free").mode() != Mode::BiasedOwner {
-        violate("the owner's path stayed closed".into());
+        violate(Kind::Other, "the owner's path stayed closed".into());
     }
 }
 

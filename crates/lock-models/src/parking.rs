@@ -3,7 +3,7 @@
 use crate::history::Mutex;
 use crate::scheme::{Entry, Inside, Scheme, Setup};
 use crate::task::Task;
-use crate::trace::violate;
+use crate::trace::{Kind, violate};
 use std::sync::{Arc, Mutex as StdMutex};
 
 /// The rules that v4, v5 and v6 added to v3.
@@ -68,7 +68,10 @@ impl Parking {
             return Way::Mutex;
         }
         let Some(submitter) = submitter else {
-            violate(format!("{} has no submitter to park: null pointer", me.name));
+            violate(
+                Kind::NullSubmitter,
+                format!("{} has no submitter to park: null pointer", me.name),
+            );
         };
         if submitter.id == me.id {
             self.ring.step();

@@ -1,7 +1,7 @@
 //! What a locking scheme has to offer so that the scenarios can be played with it.
 
 use crate::task::Task;
-use crate::trace::violate;
+use crate::trace::{Kind, violate};
 use loom::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
@@ -72,7 +72,7 @@ impl Site {
     pub fn touch(&self, who: &'static str) {
         let before = self.occupant.lock().unwrap().replace(who);
         if let Some(other) = before {
-            violate(format!("{who} is inside the ring state while {other} is"));
+            violate(Kind::TwoInside, format!("{who} is inside the ring state while {other} is"));
         }
         crate::trace::say(who, "is inside the ring state");
         self.step();

@@ -1,6 +1,6 @@
 //! A thread of the program in a model: its name, its life, and its queue of task work.
 
-use crate::trace::{say, violate};
+use crate::trace::{Kind, say, violate};
 use loom::sync::{Condvar, Mutex};
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -39,7 +39,10 @@ impl Task {
     pub fn park(&self, by: &Task) -> bool {
         let mut work = self.work.lock().unwrap();
         if work.freed {
-            violate(format!("{} uses the submitter's task after it was freed", by.name));
+            violate(
+                Kind::UseAfterFree,
+                format!("{} uses the submitter's task after it was freed", by.name),
+            );
         }
         if work.exited {
             by.say("finds the submitter gone: nobody to park, goes on");
@@ -111,7 +114,10 @@ impl Task {
     pub fn has_exited(&self, asked_by: &Task) -> bool {
         let work = self.work.lock().unwrap();
         if work.freed {
-            violate(format!("{} uses the submitter's task after it was freed", asked_by.name));
+            violate(
+                Kind::UseAfterFree,
+                format!("{} uses the submitter's task after it was freed", asked_by.name),
+            );
         }
         work.exited
     }

@@ -8,12 +8,43 @@ use std::time::{Duration, Instant};
 /// One step of an interleaving: who did what.
 pub type Step = (&'static str, String);
 
+/// What must not be, in the order of the letters of the table.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Kind {
+    /// Two threads are inside at once, or see each other's changes half done.
+    TwoInside,
+    /// The scheme needs a submitter and there is none.
+    NullSubmitter,
+    /// The scheme uses the submitter's task after it was freed.
+    UseAfterFree,
+    /// Everybody waits.
+    Deadlock,
+    /// Anything else, a mistake in a model included.
+    Other,
+}
+
+impl Kind {
+    /// For table cells.
+    pub fn name(self) -> &'static str {
+        match self {
+            Kind::TwoInside => "two inside",
+            Kind::NullSubmitter => "null submitter",
+            Kind::UseAfterFree => "use after free",
+            Kind::Deadlock => "deadlock",
+            Kind::Other => "failure",
+        }
+    }
+}
+
+/// A kind and the words for it.
+type Violation = (Kind, String);
+
 #[derive(Default)]
 struct Run {
     executions: u64,
     steps: Vec<(&'static str, &'static str)>,
     /// What [`report`] said, and the steps up to then.
-    reported: Option<(String, Vec<(&'static str, &'static str)>)>,
+    reported: Option<(Violation, Vec<(&'static str, &'static str)>)>,
 }
 
 thread_local! {
@@ -37,15 +68,15 @@ pub fn forget_steps() {
 }
 
 /// The model has found what must not be.
-pub fn violate(what: String) -> ! {
-    panic::panic_any(what)
+pub fn violate(kind: Kind, what: String) -> ! {
+    panic::panic_any((kind, what))
 }
 
 /// As [`violate`], for models that can go on: the first report of all executions counts.
-pub fn report(what: String) {
+pub fn report(kind: Kind, what: String) {
     with_run(|run| {
         if run.reported.is_none() {
-            run.reported = Some((what, run.steps.clone()));
+            run.reported = Some(((kind, what), run.steps.clone()));
         }
     });
 }
@@ -106,6 +137,7 @@ pub struct Verdict {
 /// The first execution that went wrong.
 #[derive(Debug)]
 pub struct Failure {
+    pub kind: Kind,
     pub what: String,
     pub steps: Vec<Step>,
 }
@@ -155,30 +187,32 @@ pub fn explore(bounds: Bounds, body: impl FnOnce() + Send + 'static) -> Verdict 
     let mut run = run.lock().unwrap_or_else(PoisonError::into_inner);
     let steps = std::mem::take(&mut run.steps);
     let panicked = result.err().map(|payload| (in_words(&*payload), steps));
-    let failure = run.reported.take().or(panicked).map(|(what, steps)| Failure {
+    let failure = run.reported.take().or(panicked).map(|((kind, what), steps)| Failure {
+        kind,
         what,
         steps: steps.into_iter().map(|(who, what)| (who, what.to_string())).collect(),
     });
     Verdict { executions: run.executions, bounds, elapsed: start.elapsed(), failure }
 }
 
-fn in_words(payload: &(dyn std::any::Any + Send)) -> String {
+fn in_words(payload: &(dyn std::any::Any + Send)) -> Violation {
+    if let Some(violation) = payload.downcast_ref::<Violation>() {
+        return violation.clone();
+    }
     let text = payload
         .downcast_ref::<String>()
         .cloned()
         .or_else(|| payload.downcast_ref::<&str>().map(|s| s.to_string()))
         .unwrap_or_else(|| "the model panicked".into());
-    let text = text.lines().next().unwrap_or_default().to_string();
+    let text = text.lines().next().unwrap_or_default();
     if text.starts_with("deadlock") {
-        return "deadlock: everybody waits and nobody can go on".into();
+        return (Kind::Deadlock, "everybody waits and nobody can go on".into());
     }
-    if text.contains("maximum number of branches") {
-        return "livelock: the execution does not end".into();
+    if text.contains("Causality violation") {
+        let what = "two threads reach the ring state with nothing that orders them";
+        return (Kind::TwoInside, what.into());
     }
-    if text.starts_with("Causality violation") {
-        return format!("two threads reach the ring state with nothing between them ({text})");
-    }
-    text
+    (Kind::Other, text.to_string())
 }
 
 const MODEL_THREAD: &str = "lock-model";

@@ -1,6 +1,8 @@
 //! Random schedules over the simulated x86: more threads than loom can take, and the fences as they are.
 
-use crate::trace::{Bounds, Depth, Verdict, begin_execution, explore, has_reported, report, say};
+use crate::trace::{
+    Bounds, Depth, Kind, Verdict, begin_execution, explore, has_reported, report, say,
+};
 use crate::tso::{
     AtomicU64, CtxLock, Fences, Ordering, Steps, ThreadToken, boot, drain_own, set_thread,
 };
@@ -122,7 +124,10 @@ fn crowd(foreign: usize, hand_over: bool) {
     }
     let found = lock.lock().expect("free").count.load(Ordering::Relaxed);
     if found != counted {
-        report(format!("{counted} increments were made under the lock, the state has {found}"));
+        report(
+            Kind::TwoInside,
+            format!("{counted} increments were made under the lock, the state has {found}"),
+        );
     }
 }
 

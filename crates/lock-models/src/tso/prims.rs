@@ -8,7 +8,7 @@ pub use std::sync::atomic::Ordering;
 
 use super::policy::Tuning;
 use super::token::ThreadToken;
-use crate::trace::{report, say};
+use crate::trace::{Kind, report, say};
 use shuttle::rand::{Rng, thread_rng};
 use std::cell::{Cell, RefCell, UnsafeCell};
 use std::collections::VecDeque;
@@ -275,7 +275,7 @@ impl<T> ValueCell<T> {
     pub(crate) fn access(&self) -> ValueAccess<T> {
         let who = me().1;
         if let Some(other) = self.occupant.lock().unwrap().replace(who) {
-            report(format!("{who} is inside while {other} is"));
+            report(Kind::TwoInside, format!("{who} is inside while {other} is"));
         }
         ValueAccess { value: self.value.get(), occupant: self.occupant.clone() }
     }
