@@ -10,6 +10,7 @@ mod out;
 mod probe;
 mod run;
 mod stats;
+mod verify;
 
 use std::process::ExitCode;
 
@@ -33,6 +34,8 @@ enum Command {
     Probe(probe::Args),
     /// Compare our ring, the kernel's ring and plain system calls, all in one run
     Bench(bench::Args),
+    /// Model-check the ring lock, and show how the schemes tried before it fail
+    Verify(verify::Args),
     /// One variant of the bench
     #[command(name = "__bench-worker", hide = true)]
     BenchWorker(bench::worker::Args),
@@ -54,6 +57,7 @@ fn main() -> ExitCode {
         Command::Demo(args) => demo::main(args),
         Command::Probe(args) => probe::main(args),
         Command::Bench(args) => bench::main(args),
+        Command::Verify(args) => verify::main(args),
         Command::BenchWorker(args) => bench::worker::main(args),
         Command::EchoCheck(args) => echo_check::main(args),
         Command::DemoClient(args) => demo::client::main(args),
