@@ -54,6 +54,7 @@ pub enum CancelOutcome {
     Removed,
     /// A worker has it. It is interrupted until it ends or asks [`Interrupt::cancelled`].
     Running,
-    /// It has ended, or never was.
+    /// It has ended, or never was; or another thread, in `shutdown` or with no worker to be had, is about to call
+    /// its `cancelled` or `failed`.
     NotFound,
 }

@@ -194,6 +194,12 @@ impl Wq {
         shutdown(&pool, cancel_running);
     }
 
+    /// Whether `shutdown` has been called.
+    pub fn is_shut_down(&self) -> bool {
+        let _errno = ErrnoGuard::new();
+        self.pool().lock().is_closed()
+    }
+
     pub fn stats(&self) -> Stats {
         let _errno = ErrnoGuard::new();
         let pool = self.pool();

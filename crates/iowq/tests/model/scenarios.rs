@@ -151,9 +151,8 @@ impl Rig {
     fn finish(self, n: u32, limit: [u32; 2]) {
         self.log.wait(n as usize);
         self.log.check_each_once(n);
-        for class in 0..2 {
-            assert!(self.log.seen.lock().unwrap().running_max[class] <= limit[class]);
-        }
+        let most = self.log.seen.lock().unwrap().running_max;
+        assert!(most[0] <= limit[0] && most[1] <= limit[1], "{most:?} ran at once");
         assert_eq!(self.wq.stats().panics, 0);
         self.wq.shutdown(false);
         // A worker that stayed asleep would be shuttle's deadlock.
