@@ -1,8 +1,9 @@
-//! What a hand-over to a worker costs, beside a thread behind std's channel and the kernel's own io-wq, in one run.
+//! What a hand-over to a worker costs, beside std's channel and the kernel's io-wq, in one run.
 //!
-//! `latency`: queue one work that does nothing, wait (spinning) until it has run. `caller`: the time inside `queue` alone, with
-//! the worker asleep. `batch`: queue 64, wait for all; per batch. The kernel's figures are a NOP with IOSQE_ASYNC, reaped by
-//! spinning on the completion ring; they are left out where the kernel refuses io_uring.
+//! `latency`: queue one work that does nothing, wait (spinning) until it has run. `caller`: the
+//! time inside `queue` alone, with the worker asleep. `batch`: queue 64, wait for all; per batch.
+//! The kernel's figures are a NOP with IOSQE_ASYNC, reaped by spinning on the completion ring; they
+//! are left out where the kernel refuses io_uring.
 
 use criterion::{
     BenchmarkGroup, Criterion, Throughput, criterion_group, criterion_main, measurement,
@@ -197,7 +198,10 @@ fn handoff(c: &mut Criterion) {
 
 criterion_group! {
     name = benches;
-    config = Criterion::default().measurement_time(Duration::from_secs(2)).warm_up_time(Duration::from_millis(500)).sample_size(20);
+    config = Criterion::default()
+        .measurement_time(Duration::from_secs(2))
+        .warm_up_time(Duration::from_millis(500))
+        .sample_size(20);
     targets = handoff
 }
 criterion_main!(benches);

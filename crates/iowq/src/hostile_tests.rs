@@ -1,4 +1,6 @@
-//! The pool in a process that is short of threads or timers, takes the reserved signal, or changes its user. Each in a forked child.
+//! The pool where threads or timers are short, the reserved signal is taken, or the user changes.
+//!
+//! Each test in a forked child.
 #![allow(unsafe_code)]
 
 use crate::test_rig::{End, Rig, blocking_read, deny, in_child, pipe, rig, until};
@@ -67,6 +69,29 @@ fn without_kernel_timers_a_thread_repeats_the_signal() {
         for _ in 0..20 {
             cancel_early(&rig);
         }
+    });
+}
+
+/// RLIMIT_SIGPENDING is used up: the kernel queues no real-time signal and makes no timer, so the
+/// interruption waits until there is room again.
+#[test]
+fn without_signal_queue_space_the_interruption_comes_later() {
+    in_child(|| {
+        let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+        // SAFETY: the structure is live for the call.
+        unsafe { libc::getrlimit(libc::RLIMIT_SIGPENDING, &raw mut limit) };
+        let none = libc::rlimit { rlim_cur: 0, ..limit };
+        let rig = rig();
+        let (id, ticket, _write_end) = rig.blocked();
+        // SAFETY: as above.
+        assert_eq!(unsafe { libc::setrlimit(libc::RLIMIT_SIGPENDING, &raw const none) }, 0);
+        assert_eq!(rig.wq.cancel(ticket), CancelOutcome::Running);
+        std::thread::sleep(Duration::from_millis(5));
+        let stats = rig.wq.stats();
+        assert_eq!((stats.running, stats.interrupts), ([0, 1], 0));
+        // SAFETY: as above.
+        assert_eq!(unsafe { libc::setrlimit(libc::RLIMIT_SIGPENDING, &raw const limit) }, 0);
+        assert_eq!(rig.next(), (id, End::Interrupted));
     });
 }
 

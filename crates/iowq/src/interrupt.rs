@@ -1,11 +1,13 @@
 //! Interrupting the system call that a worker is blocked in.
 //!
-//! A signal that arrives just before the call starts is spent for nothing. So a raised interrupt goes on: one signal at once,
-//! then a kernel timer aimed at the thread repeats it until the work asks [`Interrupt::cancelled`] (which
-//! answers true) or ends. The canceller never waits. Where the kernel gives no timer, a short-lived thread repeats it.
+//! A signal that arrives just before the call starts is spent for nothing. So a raised interrupt
+//! goes on: one signal at once, then a kernel timer aimed at the thread repeats it until the work
+//! asks [`Interrupt::cancelled`] (which answers true) or ends. The canceller never waits. Where the
+//! kernel gives no timer, a short-lived thread repeats it.
 //!
-//! When the next work of the same worker starts, the timer is gone and no signal is pending: deleting the timer is a
-//! system call of the worker itself, and pending signals are delivered on its way back.
+//! When the next work of the same worker starts, the timer is gone and no signal is pending:
+//! deleting the timer is a system call of the worker itself, and pending signals are delivered on
+//! its way back.
 
 use crate::prims::{AtomicU32, Mutex, MutexGuard, Ordering};
 use crate::{signal, sys, thread};
@@ -19,17 +21,19 @@ const CALM: u32 = 0;
 const RAISED: u32 = 1;
 const ACKNOWLEDGED: u32 = 2;
 
-/// Tells a running work whether a cancel has hit it. One per worker, used for one work after the other.
+/// Tells a running work whether a cancel has hit it. One per worker, used for one work after the
+/// other.
 ///
-/// `state`: CALM -> RAISED by a canceller under the pool's mutex while the worker runs the work in question;
-/// RAISED -> ACKNOWLEDGED and back to CALM by the worker only.
+/// `state`: CALM -> RAISED by a canceller under the pool's mutex while the worker runs the work in
+/// question; RAISED -> ACKNOWLEDGED and back to CALM by the worker only.
 pub struct Interrupt {
     state: AtomicU32,
     target: Mutex<Target>,
 }
 
 struct Target {
-    /// 0 before the thread runs and from its exit on: nobody signals a thread number that may be somebody else's.
+    /// 0 before the thread runs and from its exit on: nobody signals a thread number that may be
+    /// somebody else's.
     tid: i32,
     /// The one signal that the thread has open.
     signo: i32,
@@ -48,9 +52,11 @@ impl Interrupt {
         self.target.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether this work was cancelled. True also ends the interruption: calls made from now on are left alone.
+    /// Whether this work was cancelled. True also ends the interruption: calls made from now on are
+    /// left alone.
     pub fn cancelled(&self) -> bool {
-        // Acquire: pairs with the Release in `raise`, so that what the canceller wrote before is seen.
+        // Acquire: pairs with the Release in `raise`, so that what the canceller wrote before is
+        // seen.
         match self.state.load(Ordering::Acquire) {
             CALM => false,
             RAISED => {
@@ -69,8 +75,8 @@ impl Interrupt {
         target.calm();
     }
 
-    /// The cancelling side. The caller holds the pool's mutex, and the worker runs the work that is meant.
-    /// Returns whether a signal was sent now (false: raised before, or not possible).
+    /// The cancelling side. The caller holds the pool's mutex, and the worker runs the work that is
+    /// meant. Returns whether a signal was sent now (false: raised before, or not possible).
     pub(crate) fn raise(self: &Arc<Self>) -> bool {
         let mut target = self.target();
         if self.state.load(Ordering::Relaxed) != CALM {
@@ -89,7 +95,8 @@ impl Interrupt {
         sys::tgkill(tid, signo).is_ok()
     }
 
-    /// Repeats the signal without a kernel timer (RLIMIT_SIGPENDING used up, or timer_create refused by a sandbox).
+    /// Repeats the signal without a kernel timer (RLIMIT_SIGPENDING used up, or timer_create
+    /// refused by a sandbox).
     #[cold]
     fn repeat_from_thread(self: &Arc<Self>) {
         let this = Arc::clone(self);
@@ -100,7 +107,8 @@ impl Interrupt {
                 thread::sleep(pause);
                 pause = (pause * 2).min(REPEAT_INTERVAL);
                 let target = this.target();
-                // CALM and RAISED again for the next work is possible meanwhile; that one wants the signal as well.
+                // CALM and RAISED again for the next work is possible meanwhile; that one wants the
+                // signal as well.
                 if target.tid == 0 || this.state.load(Ordering::Relaxed) != RAISED {
                     return;
                 }
@@ -111,7 +119,8 @@ impl Interrupt {
         });
     }
 
-    /// Calls `f` with the worker's thread number while that cannot become somebody else's; not at all when the thread is gone.
+    /// Calls `f` with the worker's thread number while that cannot become somebody else's; not at
+    /// all when the thread is gone.
     pub(crate) fn with_tid(&self, f: impl FnOnce(i32)) {
         let target = self.target();
         if target.tid != 0 {
@@ -139,7 +148,8 @@ impl Interrupt {
         }
     }
 
-    /// The worker, when its work has ended and under the pool's mutex, so that nobody can raise for that work any more.
+    /// The worker, when its work has ended and under the pool's mutex, so that nobody can raise for
+    /// that work any more.
     pub(crate) fn settle(&self) {
         if self.state.load(Ordering::Relaxed) != CALM {
             self.settle_slow();

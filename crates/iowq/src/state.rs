@@ -1,7 +1,10 @@
-//! What the pool's mutex guards: queued and running works, limits, idle workers. Pure bookkeeping: it makes no system call,
-//! starts no thread and runs no work; callers do that with what it returns.
+//! What the pool's mutex guards: queued and running works, limits, idle workers.
 //!
-//! Every operation is O(1) except `drain`, `running_workers` and the removal of a worker that idled too long.
+//! Pure bookkeeping: it makes no system call, starts no thread and runs no work; callers do that
+//! with what it returns.
+//!
+//! Every operation is O(1) except `drain`, `running_workers` and the removal of a worker that idled
+//! too long.
 
 use crate::work::{Class, Ticket, Work};
 use std::collections::HashMap;
@@ -17,13 +20,15 @@ pub(crate) struct State<W> {
     ready: [List; 2],
     running: [u32; 2],
     pub(crate) limit: [u32; 2],
-    /// A hash is present while one work with it is ready or running; the list holds the works that wait for that one.
+    /// A hash is present while one work with it is ready or running; the list holds the works that
+    /// wait for that one.
     hashes: HashMap<u64, List>,
     /// Sleeping workers; the last to go to sleep, whose caches are warm, is woken first.
     idle: Vec<Arc<W>>,
     /// Workers that exist or are being created.
     threads: u32,
-    /// A worker was woken or is being created and has not come for work yet. There is one at a time; it calls the next.
+    /// A worker was woken or is being created and has not come for work yet. There is one at a
+    /// time; it calls the next.
     calling: bool,
     closed: bool,
     /// Also the number of works queued so far.
@@ -132,8 +137,8 @@ impl<W> State<W> {
         self.ready[c].len > 0 && self.running[c] < self.limit[c]
     }
 
-    /// Whom to call so that what is runnable gets a worker. To be asked after every change that could have made
-    /// something runnable, and carried out with the mutex released.
+    /// Whom to call so that what is runnable gets a worker. To be asked after every change that
+    /// could have made something runnable, and carried out with the mutex released.
     pub(crate) fn call(&mut self) -> Call<W> {
         if self.calling || self.closed || !CLASSES.iter().any(|&c| self.runnable(c)) {
             return Call::Nobody;
@@ -146,13 +151,15 @@ impl<W> State<W> {
         Call::Create
     }
 
-    /// The worker that was called has come. (`close` calls all sleepers; nobody is called after it.)
+    /// The worker that was called has come. (`close` calls all sleepers; nobody is called after
+    /// it.)
     pub(crate) fn arrived(&mut self) {
         debug_assert!(self.calling || self.closed);
         self.calling = false;
     }
 
-    /// The worker could not be created. Gives the works that would wait for ever if there is no other worker: all.
+    /// The worker could not be created. Gives the works that would wait for ever if there is no
+    /// other worker: all.
     pub(crate) fn create_failed(&mut self) -> Vec<Box<dyn Work>> {
         self.calling = false;
         self.threads -= 1;

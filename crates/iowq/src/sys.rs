@@ -1,38 +1,43 @@
-//! The few raw system calls that the pool makes, and the guard that keeps the program's errno as it was.
+//! The few raw system calls that the pool makes, and the guard of the program's errno.
 #![allow(unsafe_code)]
 
 use crate::prims::AtomicU32;
+use std::marker::PhantomData;
 use std::time::Duration;
 use syscalls::{Errno, Sysno, raw_syscall, syscall};
 
 /// Saves the calling thread's errno and puts it back when dropped.
 ///
-/// Held by every public call that may run on a thread of the program: std's mutex and thread creation go through
-/// libc, which may write errno, while io_uring_enter as a raw system call never does.
-pub(crate) struct ErrnoGuard(i32);
+/// Held by every public call that may run on a thread of the program: std's mutex and thread
+/// creation go through libc, which may write errno, while io_uring_enter as a raw system call never
+/// does.
+pub(crate) struct ErrnoGuard(i32, PhantomData<*const ()>);
 
 impl ErrnoGuard {
     pub(crate) fn new() -> Self {
-        // SAFETY: `__errno_location` gives the address of the calling thread's own errno, valid while the thread lives.
-        Self(unsafe { *libc::__errno_location() })
+        // SAFETY: `__errno_location` gives the address of the calling thread's own errno, valid
+        // while the thread lives.
+        Self(unsafe { *libc::__errno_location() }, PhantomData)
     }
 }
 
 impl Drop for ErrnoGuard {
     fn drop(&mut self) {
-        // SAFETY: as in `new`; the guard is not Send across threads in practice because it lives on one stack frame.
+        // SAFETY: as in `new`; the guard is not Send, so this is the thread that made it.
         unsafe { *libc::__errno_location() = self.0 }
     }
 }
 
-/// Sleeps while `*word == expected`, at most `timeout`. Returns for any reason: the caller looks at the word again.
+/// Sleeps while `*word == expected`, at most `timeout`. Returns for any reason: the caller looks at
+/// the word again.
 pub(crate) fn futex_wait(word: &AtomicU32, expected: u32, timeout: Option<Duration>) -> FutexWait {
     let spec = timeout.map(|t| libc::timespec {
         tv_sec: t.as_secs().min(i64::MAX as u64) as i64,
         tv_nsec: i64::from(t.subsec_nanos()),
     });
     let spec_ptr = spec.as_ref().map_or(std::ptr::null(), std::ptr::from_ref);
-    // SAFETY: the word is a live, aligned u32 for the length of the call; the timespec outlives it too.
+    // SAFETY: the word is a live, aligned u32 for the length of the call; the timespec outlives it
+    // too.
     let ret = unsafe {
         syscall!(
             Sysno::futex,
@@ -78,7 +83,8 @@ pub(crate) fn tgkill(tid: i32, signo: i32) -> Result<(), i32> {
     unsafe { syscall!(Sysno::tgkill, getpid(), tid, signo) }.map(drop).map_err(Errno::into_raw)
 }
 
-/// A kernel signal set: bit n-1 is signal n. The kernel's sets are 64 bits wide on every architecture that we build for.
+/// A kernel signal set: bit n-1 is signal n. The kernel's sets are 64 bits wide on every
+/// architecture that we build for.
 pub(crate) type SigSet = u64;
 
 pub(crate) const fn sigbit(signo: i32) -> SigSet {
@@ -88,7 +94,8 @@ pub(crate) const fn sigbit(signo: i32) -> SigSet {
 /// Replaces the calling thread's signal mask and returns the former one.
 pub(crate) fn set_sigmask(new: SigSet) -> SigSet {
     let mut old: SigSet = 0;
-    // SAFETY: both sets are live u64s and the size given is theirs. The call cannot fail with these arguments.
+    // SAFETY: both sets are live u64s and the size given is theirs. The call cannot fail with these
+    // arguments.
     unsafe {
         raw_syscall!(
             Sysno::rt_sigprocmask,
@@ -101,8 +108,8 @@ pub(crate) fn set_sigmask(new: SigSet) -> SigSet {
     old
 }
 
-/// A POSIX timer that signals one thread of this process. The kernel holds a reference to the thread's identity, not
-/// its number, so a timer that outlives its thread hits nobody.
+/// A POSIX timer that signals one thread of this process. The kernel holds a reference to the
+/// thread's identity, not its number, so a timer that outlives its thread hits nobody.
 #[derive(Debug)]
 pub(crate) struct ThreadTimer(i32);
 
@@ -127,7 +134,8 @@ impl ThreadTimer {
         .map_err(Errno::into_raw)?;
         let timer = Self(id);
         let spec = libc::itimerspec { it_interval: timespec(interval), it_value: timespec(first) };
-        // SAFETY: the timer was just created and is ours; the spec is live for the call; no old value is asked for.
+        // SAFETY: the timer was just created and is ours; the spec is live for the call; no old
+        // value is asked for.
         unsafe { syscall!(Sysno::timer_settime, id, 0, &raw const spec, 0) }
             .map_err(Errno::into_raw)?;
         Ok(timer)

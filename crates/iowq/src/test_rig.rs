@@ -1,4 +1,4 @@
-//! What the tests share: works made of closures that report how they ended, and blocking calls made as the engine makes them.
+//! What the tests share: works made of closures, and blocking calls made as the engine makes them.
 #![allow(unsafe_code)]
 
 use crate::{Class, Config, Interrupt, Ticket, Work, Wq};
@@ -125,7 +125,8 @@ pub(crate) fn in_child(body: impl FnOnce()) {
     if pid == 0 {
         // SAFETY: the alarm's default action ends a child that hangs.
         unsafe { libc::alarm(PATIENCE.as_secs() as u32) };
-        // No panic hook of our own: another test's thread may have held the hook's lock at the fork.
+        // No panic hook of our own: another test's thread may have held the hook's lock at the
+        // fork.
         let ended = std::panic::catch_unwind(std::panic::AssertUnwindSafe(body));
         if let Err(payload) = &ended {
             let text = payload.downcast_ref::<String>().map_or("a panic", String::as_str);

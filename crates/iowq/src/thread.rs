@@ -1,5 +1,7 @@
-//! Creating a thread that the program does not notice: signals blocked from its first instruction, a small stack, the
-//! kernel's name for it.
+//! Creating a thread that the program does not notice.
+//!
+//! Signals are blocked from its first instruction, the stack is small, and its name is the one that
+//! the kernel gives.
 #![allow(unsafe_code)]
 
 use crate::{signal, sys};
@@ -7,15 +9,16 @@ use std::sync::OnceLock;
 use std::thread::Builder;
 use std::time::Duration;
 
-/// Bytes, beside what the thread-local storage of the program takes. The works are shallow; debug builds and signal frames
-/// with wide vector state fit.
+/// Bytes, beside what the thread-local storage of the program takes. The works are shallow; debug
+/// builds and signal frames with wide vector state fit.
 const STACK_SIZE: usize = 256 * 1024;
 
 /// The errno when the thread cannot be created, mostly EAGAIN.
 pub(crate) fn spawn(body: impl FnOnce() + Send + 'static) -> Result<(), i32> {
     // 15 bytes are kept.
     let name = format!("iou-wrk-{}", sys::getpid());
-    // A new thread inherits the mask, so nothing of the program's reaches it before it sets its own.
+    // A new thread inherits the mask, so nothing of the program's reaches it before it sets its
+    // own.
     let mask = sys::set_sigmask(signal::worker_mask(0));
     let spawned = Builder::new().name(name).stack_size(STACK_SIZE + tls_size()).spawn(body);
     sys::set_sigmask(mask);
@@ -25,8 +28,9 @@ pub(crate) fn spawn(body: impl FnOnce() + Send + 'static) -> Result<(), i32> {
     }
 }
 
-/// What glibc cuts from every stack for the thread-local storage of the program and its libraries, and the least that
-/// it leaves. A program with much of it would otherwise leave a worker next to nothing.
+/// What glibc cuts from every stack for the thread-local storage of the program and its libraries,
+/// and the least that it leaves. A program with much of it would otherwise leave a worker next to
+/// nothing.
 fn tls_size() -> usize {
     static SIZE: OnceLock<usize> = OnceLock::new();
     *SIZE.get_or_init(|| {
@@ -36,7 +40,8 @@ fn tls_size() -> usize {
             return 0;
         }
         type MinStack = unsafe extern "C" fn(*const libc::pthread_attr_t) -> libc::size_t;
-        // SAFETY: glibc (where the symbol comes from) declares it so; it reads the attribute not at all.
+        // SAFETY: glibc (where the symbol comes from) declares it so; it reads the attribute not at
+        // all.
         unsafe {
             let min_stack = std::mem::transmute::<*mut libc::c_void, MinStack>(symbol);
             let attr = std::mem::zeroed();

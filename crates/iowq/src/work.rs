@@ -2,7 +2,8 @@
 
 use crate::interrupt::Interrupt;
 
-/// The two sorts of work, with a limit each. The numbers are the indices of IORING_REGISTER_IOWQ_MAX_WORKERS.
+/// The two sorts of work, with a limit each. The numbers are the indices of
+/// IORING_REGISTER_IOWQ_MAX_WORKERS.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Class {
     /// Ends in bounded time: regular files and block devices.
@@ -13,18 +14,21 @@ pub enum Class {
 
 /// One punted request. The pool calls exactly one of the three, once.
 ///
-/// None is called with a lock of the pool held, so each may call back into it. `cancelled` and `failed` may run on the
-/// thread that is inside [`crate::Wq::cancel`], [`crate::Wq::queue`] or [`crate::Wq::shutdown`], with whatever locks that
-/// thread holds: they must do no more than enqueue a completion.
+/// None is called with a lock of the pool held, so each may call back into it. `cancelled` and
+/// `failed` may run on the thread that is inside [`crate::Wq::cancel`], [`crate::Wq::queue`] or
+/// [`crate::Wq::shutdown`], with whatever locks that thread holds: they must do no more than
+/// enqueue a completion.
 pub trait Work: Send {
-    /// Runs on a worker and may block. When a system call of it returns -EINTR it asks `interrupt.cancelled()`: if false
-    /// it makes the call again, if true it completes as cancelled.
+    /// Runs on a worker and may block. When a system call of it returns -EINTR it asks
+    /// `interrupt.cancelled()`: if false it makes the call again, if true it completes as
+    /// cancelled.
     fn run(self: Box<Self>, interrupt: &Interrupt);
 
     /// Cancelled before it ran.
     fn cancelled(self: Box<Self>);
 
-    /// Never ran, and will not: no worker could be created (`errno`, mostly EAGAIN) and none was there.
+    /// Never ran, and will not: no worker could be created (`errno`, mostly EAGAIN) and none was
+    /// there.
     fn failed(self: Box<Self>, errno: i32);
 }
 
@@ -54,7 +58,7 @@ pub enum CancelOutcome {
     Removed,
     /// A worker has it. It is interrupted until it ends or asks [`Interrupt::cancelled`].
     Running,
-    /// It has ended, or never was; or another thread, in `shutdown` or with no worker to be had, is about to call
-    /// its `cancelled` or `failed`.
+    /// It has ended, or never was; or another thread, in `shutdown` or with no worker to be had, is
+    /// about to call its `cancelled` or `failed`.
     NotFound,
 }

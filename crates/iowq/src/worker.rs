@@ -18,7 +18,8 @@ pub(crate) struct Worker {
 
 /// One pool as its workers hold it.
 ///
-/// Lock order: `state` or `roster`, never both, then a worker's `Interrupt`. None is held while a work or one of its callbacks runs.
+/// Lock order: `state` or `roster`, never both, then a worker's `Interrupt`. None is held while a
+/// work or one of its callbacks runs.
 pub(crate) struct Pool {
     pub(crate) state: Mutex<State<Worker>>,
     pub(crate) roster: Mutex<Roster>,
@@ -30,7 +31,8 @@ pub(crate) struct Pool {
     pub(crate) totals: Totals,
 }
 
-/// Every living worker, and the CPUs that they are bound to: together under one mutex, so that no worker misses a change.
+/// Every living worker, and the CPUs that they are bound to: together under one mutex, so that no
+/// worker misses a change.
 #[derive(Default)]
 pub(crate) struct Roster {
     workers: Vec<Arc<Worker>>,
@@ -67,8 +69,8 @@ impl Pool {
         self.roster.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Binds workers to the CPUs of `mask`: the present ones now, future ones if `future`, else those will run where the
-    /// threads run that create them.
+    /// Binds workers to the CPUs of `mask`: the present ones now, future ones if `future`, else
+    /// those will run where the threads run that create them.
     pub(crate) fn bind(&self, mask: &[u8], future: bool) {
         let mut roster = self.roster();
         roster.cpus = future.then(|| mask.to_vec());
@@ -167,7 +169,8 @@ impl Pool {
         let body = || {
             if me.interrupt.cancelled() { work.cancelled() } else { work.run(&me.interrupt) }
         };
-        // The panic has been reported by its hook; the work's destructors have run; the worker goes on for the others.
+        // The panic has been reported by its hook; the work's destructors have run; the worker goes
+        // on for the others.
         if catch_unwind(AssertUnwindSafe(body)).is_err() {
             add(&self.totals.panics);
         }

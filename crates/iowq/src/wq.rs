@@ -23,7 +23,8 @@ pub struct Config {
 }
 
 impl Config {
-    /// The kernel's defaults for a ring: bounded min(sq_entries, 4 per CPU), unbounded RLIMIT_NPROC; idle workers stay 5 s.
+    /// The kernel's defaults for a ring: bounded min(sq_entries, 4 per CPU), unbounded
+    /// RLIMIT_NPROC; idle workers stay 5 s.
     pub fn for_ring(sq_entries: u32) -> Self {
         let _errno = ErrnoGuard::new();
         Self {
@@ -75,8 +76,8 @@ pub struct Stats {
 ///
 /// Dropping the last handle shuts it down, running works interrupted.
 pub struct Wq {
-    /// From `Arc::into_raw`; replaced only by `reset_after_fork`, which leaks what it replaces, so a load may be used
-    /// as long as `self` lives.
+    /// From `Arc::into_raw`; replaced only by `reset_after_fork`, which leaks what it replaces, so
+    /// a load may be used as long as `self` lives.
     pool: AtomicPtr<Pool>,
 }
 
@@ -88,17 +89,20 @@ impl Wq {
     }
 
     pub(crate) fn pool(&self) -> PoolRef<'_> {
-        // Acquire: pairs with the Release in `reset_after_fork`, so that the new pool is seen filled.
+        // Acquire: pairs with the Release in `reset_after_fork`, so that the new pool is seen
+        // filled.
         let raw = self.pool.load(Ordering::Acquire);
-        // SAFETY: `raw` came from `Arc::into_raw` and is released only by `drop`, which has `&mut self`. The ManuallyDrop
-        // leaves the count as it is.
+        // SAFETY: `raw` came from `Arc::into_raw` and is released only by `drop`, which has `&mut
+        // self`. The ManuallyDrop leaves the count as it is.
         let pool = ManuallyDrop::new(unsafe { Arc::from_raw(raw) });
         PoolRef { pool, of: PhantomData }
     }
 
-    /// Queues a work. Works with the same hash never run two at once, and run in the order of queueing; without a hash there is no order.
+    /// Queues a work. Works with the same hash never run two at once, and run in the order of
+    /// queueing; without a hash there is no order.
     ///
-    /// May call a work's `failed` (no worker, and none can be created) or, after `shutdown`, `cancelled` before it returns.
+    /// May call a work's `failed` (no worker, and none can be created) or, after `shutdown`,
+    /// `cancelled` before it returns.
     pub fn queue(&self, work: Box<dyn Work>, class: Class, hash: Option<u64>) -> Ticket {
         let _errno = ErrnoGuard::new();
         let pool = self.pool();
@@ -143,8 +147,8 @@ impl Wq {
 
     /// Sets the limits, by class, and returns the former ones: IORING_REGISTER_IOWQ_MAX_WORKERS.
     ///
-    /// 0 leaves a limit as it is; more than RLIMIT_NPROC counts as RLIMIT_NPROC. What the kernel answers with -EINVAL,
-    /// a number above `i32::MAX`, is the caller's to refuse.
+    /// 0 leaves a limit as it is; more than RLIMIT_NPROC counts as RLIMIT_NPROC. What the kernel
+    /// answers with -EINVAL, a number above `i32::MAX`, is the caller's to refuse.
     pub fn max_workers(&self, new: [u32; 2]) -> [u32; 2] {
         let _errno = ErrnoGuard::new();
         let pool = self.pool();
@@ -166,11 +170,12 @@ impl Wq {
     }
 
     /// Binds workers, present and future, to the CPUs of `mask` (bit n of byte n/8 is CPU n):
-    /// IORING_REGISTER_IOWQ_AFF. None undoes it: present workers go where the calling thread may run, future ones
-    /// where the thread that creates them may.
+    /// IORING_REGISTER_IOWQ_AFF. None undoes it: present workers go where the calling thread may
+    /// run, future ones where the thread that creates them may.
     ///
-    /// As with Linux 6.18, CPUs that the machine cannot have are ignored, and an empty mask is accepted and binds nothing.
-    /// Err(EINVAL): a CPU of the machine in `mask` is outside the process's cpuset; nothing has changed.
+    /// As with Linux 6.18, CPUs that the machine cannot have are ignored, and an empty mask is
+    /// accepted and binds nothing. Err(EINVAL): a CPU of the machine in `mask` is outside the
+    /// process's cpuset; nothing has changed.
     pub fn set_affinity(&self, mask: Option<&[u8]>) -> Result<(), i32> {
         let _errno = ErrnoGuard::new();
         let pool = self.pool();
@@ -186,8 +191,8 @@ impl Wq {
         Ok(())
     }
 
-    /// No work is taken from now on; what is queued is cancelled, on this thread; what runs is interrupted if
-    /// `cancel_running`. Waits for nothing. Workers leave when they have no work.
+    /// No work is taken from now on; what is queued is cancelled, on this thread; what runs is
+    /// interrupted if `cancel_running`. Waits for nothing. Workers leave when they have no work.
     pub fn shutdown(&self, cancel_running: bool) {
         let _errno = ErrnoGuard::new();
         let pool = self.pool();
@@ -220,11 +225,13 @@ impl Wq {
         }
     }
 
-    /// In a forked child, before anything else is called on this pool there: it starts again, empty, with the same limits
-    /// and no affinity. The parent's works are not run, cancelled or dropped, and its memory is leaked, for it may be in any state.
+    /// In a forked child, before anything else is called on this pool there: it starts again,
+    /// empty, with the same limits and no affinity. The parent's works are not run, cancelled or
+    /// dropped, and its memory is leaked, for it may be in any state.
     pub fn reset_after_fork(&self) {
         let old = self.pool();
-        // The mutex may be held by a thread that does not exist here; the limits are copies that need none.
+        // The mutex may be held by a thread that does not exist here; the limits are copies that
+        // need none.
         let limit = [0, 1].map(|class: usize| old.limits[class].load(Ordering::Relaxed));
         let new = Arc::new(Pool::new(limit, old.idle_timeout));
         // Release: pairs with the Acquire in `pool`.
@@ -241,7 +248,8 @@ impl Drop for Wq {
             // The pool lives on in its workers until they have left.
             return shutdown(&pool, true);
         }
-        // A forked child that never reset it: its state may be mid-change, and its works are the parent's.
+        // A forked child that never reset it: its state may be mid-change, and its works are the
+        // parent's.
         std::mem::forget(pool);
     }
 }

@@ -1,4 +1,4 @@
-//! The pool from outside: every work gets one callback, limits, hash order, interruption, idle exit, affinity, fork.
+//! The pool from outside: callbacks, limits, hash order, interruption, idle exit, affinity, fork.
 #![allow(unsafe_code)]
 
 use crate::park::Parker;
@@ -151,7 +151,8 @@ fn cancelling_running_work_interrupts_its_system_call() {
     assert_eq!(rig.next(), (id, End::Interrupted));
 }
 
-/// The cancel comes while the work computes, before the call that blocks: one signal would be spent for nothing.
+/// The cancel comes while the work computes, before the call that blocks: one signal would be spent
+/// for nothing.
 #[test]
 fn a_cancel_just_before_the_system_call_is_not_lost() {
     let rig = rig();
@@ -295,7 +296,8 @@ fn the_pool_works_again_in_a_forked_child() {
     assert_eq!(rig.next(), (blocked, End::Ran));
 }
 
-/// At the fork another thread of the parent may hold the mutex, and is not there in the child to give it back.
+/// At the fork another thread of the parent may hold the mutex, and is not there in the child to
+/// give it back.
 #[test]
 fn a_child_needs_no_mutex_of_the_parent() {
     let mut wq = ManuallyDrop::new(Wq::new(Config::for_ring(8)));

@@ -1,5 +1,6 @@
-//! A hundred thousand small works from several threads, cancelled at random: each gets exactly one callback, and the outcome of
-//! a cancel agrees with it.
+//! A hundred thousand small works from several threads, cancelled at random.
+//!
+//! Each gets exactly one callback, and the outcome of a cancel agrees with it.
 #![allow(unsafe_code)]
 
 use soloring_iowq::{CancelOutcome, Class, Config, Interrupt, Ticket, Work, Wq};

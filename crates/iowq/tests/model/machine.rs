@@ -1,4 +1,4 @@
-//! The kernel as far as the pool sees it: futexes, threads with numbers, pending signals, and calls that block until a signal comes.
+//! The kernel as far as the pool sees it: futexes, threads, signals.
 
 use crate::prims::AtomicU32;
 use shuttle::rand::{Rng, thread_rng};
@@ -24,7 +24,8 @@ struct Thread {
     pending: bool,
 }
 
-// SAFETY: shuttle runs every task of an execution on one OS thread; the cells are set before the second task exists.
+// SAFETY: shuttle runs every task of an execution on one OS thread; the cells are set before the
+// second task exists.
 unsafe impl Sync for Machine {}
 // SAFETY: as above.
 unsafe impl Send for Machine {}
@@ -114,8 +115,8 @@ impl Machine {
         }
     }
 
-    /// A call that blocks until a signal interrupts it. One that came a moment before may have been delivered
-    /// already, to a handler that does nothing.
+    /// A call that blocks until a signal interrupts it. One that came a moment before may have been
+    /// delivered already, to a handler that does nothing.
     pub(crate) fn block_until_signal(&self) {
         let mut threads = self.threads.lock().unwrap();
         let me = current_tid();

@@ -1,8 +1,11 @@
-//! The pool's own sources under shuttle's scheduler: threads, futexes, signals and timers are modelled, the rest is the real code.
+//! The pool's own sources under shuttle's scheduler.
 //!
-//! Checked in every schedule: each work gets exactly one callback; nothing sleeps for ever while work could run; works with one
-//! hash run one at a time and in order; no more run than the limits allow; a cancel reaches a work that blocks, however it falls
-//! between the work's steps; no system call is interrupted by a signal meant for an earlier work; no thread is signalled after its end.
+//! Threads, futexes, signals and timers are modelled, the rest is the real code.
+//!
+//! Checked in every schedule: each work gets exactly one callback; nothing sleeps for ever while
+//! work could run; works with one hash run one at a time and in order; no more run than the limits
+//! allow; a cancel reaches a work that blocks, however it falls between the work's steps; no system
+//! call is interrupted by a signal meant for an earlier work; no thread is signalled after its end.
 #![allow(dead_code, unsafe_code)]
 
 mod affinity;
