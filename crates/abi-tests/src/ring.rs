@@ -301,7 +301,27 @@ impl<'a> Ring<'a> {
         self.abi.register(self.fd, opcode, arg, nr_args)
     }
 
-    /// Unmaps the memory but leaves the descriptor open.
+    /// Unmaps the memory and leaves the descriptor open.
+    pub fn unmap(self) {
+        // SAFETY: our own two mappings; `self` is gone after this, so nothing uses them.
+        unsafe {
+            libc::munmap(self.rings.cast(), self.rings_len);
+            libc::munmap(self.sqes.cast(), self.sqes_len);
+        }
+        std::mem::forget(self);
+    }
+
+    /// Changes the protection of this mapping of the ring's memory.
+    pub fn protect(&self, prot: i32) {
+        // SAFETY: our own two mappings; the case does not write through them while they are
+        // read-only.
+        unsafe {
+            assert_eq!(libc::mprotect(self.rings.cast(), self.rings_len, prot), 0);
+            assert_eq!(libc::mprotect(self.sqes.cast(), self.sqes_len, prot), 0);
+        }
+    }
+
+    /// Leaves the mapping and the descriptor as they are, for good.
     pub fn leave_open(self) -> i32 {
         let fd = self.fd;
         std::mem::forget(self);

@@ -1,7 +1,7 @@
 //! Runs each case in a child process: the test binary starts itself again with the case's name.
 #![allow(unsafe_code)]
 
-use crate::backend::{Backend, Kernel, Soloring};
+use crate::backend::{Backend, Kernel};
 use crate::case;
 use crate::families::FAMILIES;
 use crate::res::Res;
@@ -62,24 +62,14 @@ pub fn run_in_child(name: &str) -> Result<String, String> {
     }
 }
 
-/// Why a side's ring cannot be tested here, when it cannot.
-fn refusal(backend: &dyn Backend) -> Option<Res> {
-    let mut params = params(0);
-    // SAFETY: a good parameter block.
-    let fd = Res(unsafe { backend.setup(1, &mut params) } as i64);
-    if fd.is_err() {
-        return Some(fd);
-    }
-    backend.close(fd.0 as i32);
-    None
-}
-
 /// Why the kernel's ring cannot be tested here, when it cannot.
 pub fn kernel_refusal() -> Option<String> {
-    refusal(&Kernel).map(|res| format!("io_uring_setup: {res}"))
-}
-
-/// Gate until the engine is there: its stub answers ENOSYS.
-pub fn engine_missing() -> bool {
-    refusal(&Soloring) == Some(crate::res::err(libc::ENOSYS))
+    let mut params = params(0);
+    // SAFETY: a good parameter block.
+    let fd = Res(unsafe { Kernel.setup(1, &mut params) } as i64);
+    if fd.is_err() {
+        return Some(format!("io_uring_setup: {fd}"));
+    }
+    Kernel.close(fd.0 as i32);
+    None
 }

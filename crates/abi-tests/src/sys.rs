@@ -380,3 +380,16 @@ pub fn keep(file: impl AsRawFd) -> i32 {
 
 /// An address that nothing is mapped at.
 pub const BAD: *const u8 = std::ptr::without_provenance(1);
+
+pub fn kill(pid: i32, signal: i32) {
+    // SAFETY: a child of the case's own.
+    assert_eq!(unsafe { libc::kill(pid, signal) }, 0);
+}
+
+/// A writable page, alive as long as the process, with nothing mapped behind it.
+pub fn guarded_page() -> &'static mut [u8] {
+    let memory = buffer(8192);
+    let (page, guard) = memory.split_at_mut(4096);
+    unmap(guard.as_ptr() as usize, 4096);
+    page
+}

@@ -6,10 +6,12 @@ pub mod buffers;
 pub mod cancel;
 pub mod enter;
 pub mod files;
+pub mod garbage;
 pub mod links;
 pub mod memory;
 pub mod net;
 pub mod poll;
+pub mod process;
 pub mod queues;
 pub mod register;
 pub mod rw;
@@ -35,4 +37,6 @@ pub const FAMILIES: &[Family] = &[
     register::FAMILY,
     slots::FAMILY,
     buffers::FAMILY,
+    process::FAMILY,
+    garbage::FAMILY,
 ];

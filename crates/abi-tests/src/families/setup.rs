@@ -42,6 +42,25 @@ fn flags_outcome(abi: &Abi, flags: u32) -> Res {
     outcome(abi, 8, &mut params(flags))
 }
 
+/// Flags that this side refuses as a whole, with EINVAL; none on the kernel. A user-space ring may
+/// do that with what only a kernel can offer, but then in every combination.
+fn refused_flags(abi: &Abi) -> u32 {
+    if abi.is_kernel() {
+        return 0;
+    }
+    let mut refused = 0;
+    for (flag, because) in
+        [(IOPOLL, 0), (SQPOLL, 0), (ATTACH, 0), (IORING_SETUP_CQE_MIXED, 0), (HYBRID, IOPOLL)]
+    {
+        let mut p = params(flag | because);
+        p.wq_fd = sys::unused_fd() as u32;
+        if outcome(abi, 8, &mut p) == err(EINVAL) {
+            refused |= flag;
+        }
+    }
+    refused
+}
+
 fn entries_are_rounded_up_to_a_power_of_two(abi: &Abi) {
     for (asked, sq) in [(1, 1), (2, 2), (3, 4), (5, 8), (100, 128), (4095, 4096), (32768, 32768)] {
         let mut p = params(0);
@@ -104,6 +123,7 @@ fn cq_entries_are_ignored_without_cqsize(abi: &Abi) {
 }
 
 fn each_flag_alone(abi: &Abi) {
+    let refused = refused_flags(abi);
     for (flag, want) in [
         (0, Res(0)),
         (IOPOLL, Res(0)),
@@ -128,6 +148,7 @@ fn each_flag_alone(abi: &Abi) {
     ] {
         let mut p = params(flag);
         p.wq_fd = sys::unused_fd() as u32;
+        let want = if flag & refused != 0 { err(EINVAL) } else { want };
         check_eq!(outcome(abi, 8, &mut p), want, "flag {flag:#x}");
     }
 }
@@ -141,6 +162,7 @@ fn unknown_flags_are_refused(abi: &Abi) {
 }
 
 fn task_run_flags_in_combination(abi: &Abi) {
+    let refused = refused_flags(abi);
     for (flags, want) in [
         (DEFER | SINGLE, Res(0)),
         (DEFER | COOP, err(EINVAL)),
@@ -164,11 +186,13 @@ fn task_run_flags_in_combination(abi: &Abi) {
         (R_DISABLED | SINGLE | DEFER, Res(0)),
         (R_DISABLED | DEFER, err(EINVAL)),
     ] {
+        let want = if flags & refused != 0 { err(EINVAL) } else { want };
         check_eq!(flags_outcome(abi, flags), want, "flags {flags:#x}");
     }
 }
 
 fn entry_size_flags_in_combination(abi: &Abi) {
+    let refused = refused_flags(abi);
     let mixed = IORING_SETUP_CQE_MIXED;
     for (flags, want) in [
         (SQE128 | CQE32, Res(0)),
@@ -178,11 +202,13 @@ fn entry_size_flags_in_combination(abi: &Abi) {
         (SQE128 | CQE32 | mixed, err(EINVAL)),
         (SUBMIT_ALL | CLAMP | R_DISABLED | NO_SQARRAY, Res(0)),
     ] {
+        let want = if flags & refused != 0 { err(EINVAL) } else { want };
         check_eq!(flags_outcome(abi, flags), want, "flags {flags:#x}");
     }
 }
 
 fn every_pair_of_flags(abi: &Abi) {
+    let refused_as_a_whole = refused_flags(abi);
     // The rules, as the pairs show them on the kernel; NO_MMAP, ATTACH_WQ and CQSIZE have cases of
     // their own because they need more than a flag.
     let bits = [
@@ -207,7 +233,8 @@ fn every_pair_of_flags(abi: &Abi) {
         for b in bits {
             let flags = a | b;
             let has = |f: u32| flags & f != 0;
-            let refused = has(FD_ONLY)
+            let refused = has(refused_as_a_whole)
+                || has(FD_ONLY)
                 || (has(SQPOLL) && has(COOP | TASKRUN_FLAG | DEFER))
                 || (has(TASKRUN_FLAG) && !has(COOP | DEFER))
                 || (has(HYBRID) && !has(IOPOLL))
@@ -221,9 +248,10 @@ fn every_pair_of_flags(abi: &Abi) {
 }
 
 fn sq_affinity_needs_a_cpu_that_exists(abi: &Abi) {
+    let with_sqpoll = if refused_flags(abi) & SQPOLL != 0 { err(EINVAL) } else { Res(0) };
     let mut p = params(SQPOLL | SQ_AFF);
     p.sq_thread_cpu = 0;
-    check_eq!(outcome(abi, 4, &mut p), Res(0), "cpu 0");
+    check_eq!(outcome(abi, 4, &mut p), with_sqpoll, "cpu 0");
     for cpu in [4095, 1 << 20, u32::MAX] {
         let mut p = params(SQPOLL | SQ_AFF);
         p.sq_thread_cpu = cpu;
@@ -232,7 +260,7 @@ fn sq_affinity_needs_a_cpu_that_exists(abi: &Abi) {
     // Without SQ_AFF the number is not looked at.
     let mut p = params(SQPOLL);
     p.sq_thread_cpu = u32::MAX;
-    check_eq!(outcome(abi, 4, &mut p), Res(0), "cpu without SQ_AFF");
+    check_eq!(outcome(abi, 4, &mut p), with_sqpoll, "cpu without SQ_AFF");
     let mut p = params(0);
     (p.sq_thread_cpu, p.sq_thread_idle) = (u32::MAX, u32::MAX);
     check_eq!(outcome(abi, 4, &mut p), Res(0), "cpu and idle without SQPOLL");
@@ -298,6 +326,14 @@ fn bad_flags_come_before_bad_entries(abi: &Abi) {
 }
 
 fn attach_wq_wants_a_ring(abi: &Abi) {
+    let refused = refused_flags(abi);
+    if refused & ATTACH != 0 {
+        let first = Ring::build(abi, 4, params(0));
+        let mut p = params(ATTACH);
+        p.wq_fd = first.fd as u32;
+        check_eq!(outcome(abi, 4, &mut p), err(EINVAL), "refused with a ring, too");
+        return;
+    }
     let (r, _w) = sys::pipe();
     for (fd, want) in
         [(sys::unused_fd(), err(ENXIO)), (-1, err(ENXIO)), (r, err(EINVAL)), (0, err(EINVAL))]
@@ -307,6 +343,7 @@ fn attach_wq_wants_a_ring(abi: &Abi) {
         check_eq!(outcome(abi, 4, &mut p), want, "ATTACH_WQ");
         let mut p = params(ATTACH | SQPOLL);
         p.wq_fd = fd as u32;
+        let want = if refused & SQPOLL != 0 { err(EINVAL) } else { want };
         check_eq!(outcome(abi, 4, &mut p), want, "ATTACH_WQ with SQPOLL");
     }
     let first = Ring::build(abi, 4, params(0));
@@ -336,7 +373,6 @@ fn features_of_this_kernel(abi: &Abi) {
         ("CUR_PERSONALITY", raw::IORING_FEAT_CUR_PERSONALITY),
         ("FAST_POLL", raw::IORING_FEAT_FAST_POLL),
         ("POLL_32BITS", raw::IORING_FEAT_POLL_32BITS),
-        ("SQPOLL_NONFIXED", raw::IORING_FEAT_SQPOLL_NONFIXED),
         ("EXT_ARG", raw::IORING_FEAT_EXT_ARG),
         ("NATIVE_WORKERS", raw::IORING_FEAT_NATIVE_WORKERS),
         ("RSRC_TAGS", raw::IORING_FEAT_RSRC_TAGS),
@@ -350,7 +386,9 @@ fn features_of_this_kernel(abi: &Abi) {
     }
     if abi.is_kernel() {
         // Features that a user-space ring may lack, as long as it does not claim them.
-        let more = raw::IORING_FEAT_RECVSEND_BUNDLE | raw::IORING_FEAT_RW_ATTR;
+        let more = raw::IORING_FEAT_RECVSEND_BUNDLE
+            | raw::IORING_FEAT_RW_ATTR
+            | raw::IORING_FEAT_SQPOLL_NONFIXED;
         check_eq!(p.features & more, more, "the kernel's other features");
     }
 }
