@@ -178,8 +178,8 @@ impl Abi {
             trace::note(format!("setup({entries}, flags={flags:#x}) = {res}"));
         } else {
             trace::note(format!(
-                "setup({entries}, flags={flags:#x}) = a ring; sq={} cq={} flags={:#x} features={:#x}",
-                params.sq_entries, params.cq_entries, params.flags, params.features
+                "setup({entries}, flags={flags:#x}) = a ring; sq={} cq={} flags={:#x}",
+                params.sq_entries, params.cq_entries, params.flags
             ));
         }
         res

@@ -108,6 +108,14 @@ impl<'a> Ring<'a> {
         unsafe { AtomicU32::from_ptr(self.rings.add(offset as usize).cast()) }
     }
 
+    /// The shared 32-bit word at a byte offset of an entry of the SQ.
+    pub fn sqe_word(&self, index: u32, offset: u32) -> &AtomicU32 {
+        let stride = if self.has(raw::IORING_SETUP_SQE128) { 128 } else { 64 };
+        assert!(index < self.params.sq_entries && offset < stride && offset % 4 == 0);
+        // SAFETY: inside the mapping (just checked), aligned, and mapped as long as `self` lives.
+        unsafe { AtomicU32::from_ptr(self.sqes.add((index * stride + offset) as usize).cast()) }
+    }
+
     pub fn sq_head(&self) -> u32 {
         // Acquire: pairs with the ring's release store after it has copied the entries out.
         self.word(self.params.sq_off.head).load(Ordering::Acquire)

@@ -386,10 +386,12 @@ pub fn kill(pid: i32, signal: i32) {
     assert_eq!(unsafe { libc::kill(pid, signal) }, 0);
 }
 
-/// A writable page, alive as long as the process, with nothing mapped behind it.
+/// A writable page, alive as long as the process, with a page behind it that nobody may touch.
 pub fn guarded_page() -> &'static mut [u8] {
-    let memory = buffer(8192);
-    let (page, guard) = memory.split_at_mut(4096);
-    unmap(guard.as_ptr() as usize, 4096);
-    page
+    let at = map(8192, libc::PROT_NONE);
+    // SAFETY: the first page of a fresh mapping, never unmapped, handed out once.
+    unsafe {
+        assert_eq!(libc::mprotect(at.cast(), 4096, libc::PROT_READ | libc::PROT_WRITE), 0);
+        std::slice::from_raw_parts_mut(at, 4096)
+    }
 }

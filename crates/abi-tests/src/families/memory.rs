@@ -213,6 +213,22 @@ fn no_mmap_ring_cannot_be_mapped(abi: &Abi) {
     }
 }
 
+fn registered_ring_without_a_descriptor(abi: &Abi) {
+    let mut p = user_memory(raw::IORING_SETUP_REGISTERED_FD_ONLY);
+    let free = sys::dup(0);
+    let index = abi.setup(4, &mut p);
+    check_eq!(index, Res(0), "the first index");
+    check_eq!(sys::dup(0), free + 1, "a descriptor was used");
+    let mut ring = Ring::in_user_memory(abi, sys::unused_fd(), p);
+    let flags = raw::IORING_ENTER_REGISTERED_RING | raw::IORING_ENTER_GETEVENTS;
+    ring.push(nop().ud(8));
+    check_eq!(abi.enter(0, 1, 1, flags), Res(1), "enter by index");
+    check_eq!(ring.pop().map(|d| d.ud), Some(8));
+    let mut q = user_memory(raw::IORING_SETUP_REGISTERED_FD_ONLY);
+    check_eq!(abi.setup(4, &mut q), Res(1), "the second index");
+    ring.leave_open();
+}
+
 fn no_sqarray_takes_entries_in_order(abi: &Abi) {
     let mut ring = Ring::build(abi, 4, params(NO_SQARRAY));
     for round in 0..5 {
@@ -271,6 +287,7 @@ family!["memory", once;
     no_mmap_keeps_user_addresses_in_params,
     no_mmap_refuses_bad_memory,
     no_mmap_ring_cannot_be_mapped,
+    registered_ring_without_a_descriptor,
     no_sqarray_takes_entries_in_order,
     wide_entries_have_their_stride,
     nop_fills_a_wide_completion,

@@ -1,0 +1,39 @@
+//! `fuzz FIRST COUNT [kernel]`: compares random entries on our ring and on the kernel's, seed by seed.
+//!
+//! With `kernel` it compares the kernel with itself, which shows what is a race of the comparison. Prints each kind of mismatch once, with its number. Ends with status 1 when there was any.
+
+use soloring_abi::raw;
+use soloring_abi_tests::backend::{Abi, Backend, Kernel, Soloring};
+use soloring_abi_tests::families::garbage::mismatches;
+use soloring_abi_tests::trace;
+use std::collections::BTreeMap;
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let numbers: Vec<u64> = std::env::args().skip(1).filter_map(|a| a.parse().ok()).collect();
+    let [first, count] = numbers[..] else {
+        eprintln!("usage: fuzz FIRST COUNT [kernel]");
+        return ExitCode::from(2);
+    };
+    let side: &'static dyn Backend = match std::env::args().any(|a| a == "kernel") {
+        true => &Kernel,
+        false => &Soloring,
+    };
+    let defer = raw::IORING_SETUP_SINGLE_ISSUER | raw::IORING_SETUP_DEFER_TASKRUN;
+    let mut kinds: BTreeMap<String, (usize, u64, String)> = BTreeMap::new();
+    for seed in first..first + count {
+        let abi = Abi::new(side, if seed % 2 == 0 { 0 } else { defer });
+        for text in mismatches(&abi, seed) {
+            // The kind: both outcomes and the operation.
+            let end = text.find(" fd=").unwrap_or(text.len());
+            let kind = kinds.entry(text[..end].to_string()).or_insert((0, seed, text));
+            kind.0 += 1;
+        }
+        trace::take();
+    }
+    for (number, seed, text) in kinds.values() {
+        println!("{number:5} (seed {seed}) {text}");
+    }
+    println!("{count} seed(s), {} kind(s) of mismatch", kinds.len());
+    if kinds.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
