@@ -139,6 +139,14 @@ impl Worker {
             }
             _ => {}
         }
+        match &answer {
+            Answer::Sample(sample)
+                if self.variant.mutex && (sample.lock_elided > 0 || sample.lock_taken == 0) =>
+            {
+                bail!("the ring lock was not a mutex: {sample:?}");
+            }
+            _ => {}
+        }
         self.requests += requests;
         Ok(answer)
     }

@@ -62,6 +62,9 @@ pub struct Sample {
     pub requests: u64,
     /// Of these, counted by our engine in the worker's own process.
     pub engine_requests: u64,
+    /// Acquisitions of our ring lock by its owner, without and with the lock taken.
+    pub lock_elided: u64,
+    pub lock_taken: u64,
     pub ns: u64,
 }
 
@@ -126,6 +129,8 @@ impl Clock {
                     operations,
                     requests: (self.warm_operations + operations) * requests,
                     engine_requests: 0,
+                    lock_elided: 0,
+                    lock_taken: 0,
                     ns: elapsed.as_nanos() as u64,
                 });
             }

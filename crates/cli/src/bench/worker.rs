@@ -4,8 +4,9 @@ use std::io::{self, BufRead};
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
+use soloring_engine::uapi;
 
-use super::work::{Answer, Memory, Order, Sample, Work};
+use super::work::{Answer, Order, Work};
 use super::{memory, net, nop, read, ring};
 use crate::backend::{self, Backend};
 use crate::out;
@@ -61,14 +62,19 @@ pub fn main(args: Args) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Does the work and notes how many requests our engine completed meanwhile.
+/// Does the work and notes how many requests our engine completed meanwhile, and how it locked.
 fn counted<B: Backend>(backend: B, flags: u32, order: &Order) -> io::Result<Answer> {
-    let before = backend.op_count();
+    let locked = || uapi::lock_stats().map_or((0, 0), |lock| (lock.owner_elided, lock.owner_taken));
+    let (count, (elided, taken)) = (backend.op_count(), locked());
     let mut answer = on_ring(backend, flags, order)?;
-    let count = backend.op_count() - before;
+    let count = backend.op_count() - count;
     match &mut answer {
-        Answer::Sample(Sample { engine_requests, .. })
-        | Answer::Memory(Memory { engine_requests, .. }) => *engine_requests = count,
+        Answer::Sample(sample) => {
+            sample.engine_requests = count;
+            sample.lock_elided = locked().0 - elided;
+            sample.lock_taken = locked().1 - taken;
+        }
+        Answer::Memory(memory) => memory.engine_requests = count,
         Answer::Failed { .. } => {}
     }
     Ok(answer)
