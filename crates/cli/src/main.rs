@@ -9,6 +9,7 @@ mod launch;
 mod out;
 mod probe;
 mod run;
+mod static_child;
 mod stats;
 mod verify;
 
@@ -48,6 +49,11 @@ enum Command {
 }
 
 fn main() -> ExitCode {
+    // Before the command line is parsed: what follows is another program's argument vector, verbatim.
+    let mut args = std::env::args_os().skip(1);
+    if args.next().is_some_and(|name| static_child::is(&name)) {
+        return static_child::main(args);
+    }
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => return out::usage(&error),

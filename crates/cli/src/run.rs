@@ -130,6 +130,9 @@ fn prepare_environment(stats: bool) -> Result<(), Refused> {
     unsafe {
         env::set_var("LD_PRELOAD", list);
         env::set_var(environment::PRELOAD_PATH, &object);
+        if let Ok(own) = env::current_exe() {
+            env::set_var(environment::COMMAND_PATH, own);
+        }
         env::set_var(environment::FD_BASE, uapi::fd_base().to_string());
         if stats {
             env::set_var(environment::STATS, "1");
@@ -180,7 +183,7 @@ fn become_program(program: &CString, command: &[OsString]) -> io::Error {
 }
 
 /// Rust's runtime ignores SIGPIPE before `main`; the program must find the disposition that we found.
-mod sigpipe {
+pub mod sigpipe {
     use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
     static WAS_DEFAULT: AtomicBool = AtomicBool::new(true);

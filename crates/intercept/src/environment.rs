@@ -18,6 +18,10 @@ pub const FD_BASE: &str = "SOLORING_FD_BASE";
 pub const STATS: &str = "SOLORING_STATS";
 /// Names a file to which every process appends one line of JSON as it ends.
 pub const STATS_FILE: &str = "SOLORING_STATS_FILE";
+/// Path of the `soloring` command, which starts programs that cannot load us (`__static`).
+pub const COMMAND_PATH: &str = "SOLORING_EXE";
+/// Subcommand of `soloring`: the program's path, then its argument vector.
+pub const STATIC_SUBCOMMAND: &CStr = c"__static";
 const PREFIX: &[u8] = b"SOLORING_";
 const LD_PRELOAD: &[u8] = b"LD_PRELOAD=";
 const KEPT_MAX: usize = 32;
@@ -29,6 +33,7 @@ static KEPT: [AtomicPtr<c_char>; KEPT_MAX] =
     [const { AtomicPtr::new(std::ptr::null_mut()) }; KEPT_MAX];
 static KEPT_LEN: AtomicUsize = AtomicUsize::new(0);
 static PATH: AtomicPtr<c_char> = AtomicPtr::new(std::ptr::null_mut());
+static COMMAND: AtomicPtr<c_char> = AtomicPtr::new(std::ptr::null_mut());
 
 /// Records this process's own variables. Once, at load.
 pub fn record() {
@@ -40,10 +45,13 @@ pub fn record() {
         let Some(entry) = entry(&name, &value) else { continue };
         KEPT[len].store(entry.into_raw(), Ordering::Relaxed);
         len += 1;
-        if name.as_bytes() == PRELOAD_PATH.as_bytes()
-            && let Ok(path) = CString::new(value.as_bytes())
-        {
-            PATH.store(path.into_raw(), Ordering::Relaxed);
+        let place = match name.as_bytes() {
+            n if n == PRELOAD_PATH.as_bytes() => &PATH,
+            n if n == COMMAND_PATH.as_bytes() => &COMMAND,
+            _ => continue,
+        };
+        if let Ok(path) = CString::new(value.as_bytes()) {
+            place.store(path.into_raw(), Ordering::Relaxed);
         }
     }
     // Release pairs with the Acquire in `kept`: the entries before their number.
@@ -61,33 +69,63 @@ fn kept() -> impl Iterator<Item = &'static CStr> {
     KEPT[..len].iter().map(|p| unsafe { CStr::from_ptr(p.load(Ordering::Relaxed)) })
 }
 
-fn path() -> Option<&'static CStr> {
-    let path = PATH.load(Ordering::Relaxed);
+fn stored(place: &AtomicPtr<c_char>) -> Option<&'static CStr> {
+    let path = place.load(Ordering::Relaxed);
     // SAFETY: stored once by `record`, leaked.
     (!path.is_null()).then(|| unsafe { CStr::from_ptr(path) })
+}
+
+/// The `soloring` command that started this process tree, where there is one.
+pub fn command() -> Option<&'static CStr> {
+    stored(&COMMAND)
+}
+
+/// Zeroed pages to build a vector in, not from the allocator: a child of `vfork` may need them.
+pub struct Pages {
+    at: usize,
+    len: usize,
+}
+
+impl Pages {
+    const NONE: Pages = Pages { at: 0, len: 0 };
+
+    /// At least `len` bytes, or `None` where there is no memory.
+    pub fn new(len: usize) -> Option<Pages> {
+        let len = len.next_multiple_of(4096);
+        let prot = (libc::PROT_READ | libc::PROT_WRITE) as usize;
+        let flags = (libc::MAP_PRIVATE | libc::MAP_ANONYMOUS) as usize;
+        let map = [0, len, prot, flags, usize::MAX, 0];
+        // SAFETY: a new private mapping.
+        let at = unsafe { raw::any(Sysno::mmap.id() as usize, map) };
+        (at > 0).then_some(Pages { at: at as usize, len })
+    }
+
+    /// Start of the pages.
+    pub fn as_mut_ptr<T>(&self) -> *mut T {
+        self.at as *mut T
+    }
+}
+
+impl Drop for Pages {
+    fn drop(&mut self) {
+        if self.len != 0 {
+            // SAFETY: exactly the mapping that `new` made.
+            unsafe { raw::any(Sysno::munmap.id() as usize, [self.at, self.len, 0, 0, 0, 0]) };
+        }
+    }
 }
 
 /// An environment to pass to `exec`: the program's own when it has everything, else a completed copy.
 pub struct Environment {
     vector: *const *const c_char,
-    map: usize,
-    map_len: usize,
+    /// Freed when `exec` failed, or by the parent of a spawned child.
+    _pages: Pages,
 }
 
 impl Environment {
     /// The vector for `execve`.
     pub fn as_ptr(&self) -> *const *const c_char {
         self.vector
-    }
-}
-
-impl Drop for Environment {
-    /// Only reached when `exec` failed, or by the parent of a spawned child.
-    fn drop(&mut self) {
-        if self.map_len != 0 {
-            // SAFETY: exactly the mapping that `complete` made.
-            unsafe { raw::any(Sysno::munmap.id() as usize, [self.map, self.map_len, 0, 0, 0, 0]) };
-        }
     }
 }
 
@@ -108,8 +146,8 @@ fn name_of(entry: &[u8]) -> &[u8] {
 /// # Safety
 /// `vector` is null or a NULL-terminated array of NUL-terminated strings.
 pub unsafe fn complete(vector: *const *const c_char) -> Environment {
-    let unchanged = Environment { vector, map: 0, map_len: 0 };
-    let Some(path) = path() else { return unchanged };
+    let unchanged = Environment { vector, _pages: Pages::NONE };
+    let Some(path) = stored(&PATH) else { return unchanged };
     let at = |i: usize| -> Option<&CStr> {
         if vector.is_null() || i >= ENTRIES_MAX {
             return None;
@@ -131,21 +169,13 @@ pub unsafe fn complete(vector: *const *const c_char) -> Environment {
     let old = old_preload.unwrap_or_default();
     let text_len = LD_PRELOAD.len() + path.to_bytes().len() + 1 + old.len() + 1;
     let vector_len = (len + KEPT_MAX + 2) * size_of::<usize>();
-    let map_len = (vector_len + text_len).next_multiple_of(4096);
-    let prot = (libc::PROT_READ | libc::PROT_WRITE) as usize;
-    let flags = (libc::MAP_PRIVATE | libc::MAP_ANONYMOUS) as usize;
-    // SAFETY: a new private mapping.
-    let map =
-        unsafe { raw::any(Sysno::mmap.id() as usize, [0, map_len, prot, flags, usize::MAX, 0]) };
-    if map < 0 {
-        return unchanged;
-    }
-    let map = map as usize;
+    let Some(pages) = Pages::new(vector_len + text_len) else { return unchanged };
+    let map: *mut u8 = pages.as_mut_ptr();
     // SAFETY: the mapping is fresh, writable and long enough for both parts.
     let (new, text) = unsafe {
         (
-            std::slice::from_raw_parts_mut(map as *mut *const c_char, len + KEPT_MAX + 2),
-            std::slice::from_raw_parts_mut((map + vector_len) as *mut u8, text_len),
+            std::slice::from_raw_parts_mut(map.cast::<*const c_char>(), len + KEPT_MAX + 2),
+            std::slice::from_raw_parts_mut(map.add(vector_len), text_len),
         )
     };
     let mut n = 0;
@@ -166,5 +196,5 @@ pub unsafe fn complete(vector: *const *const c_char) -> Environment {
         }
         push(text.as_ptr().cast());
     }
-    Environment { vector: map as *const *const c_char, map, map_len }
+    Environment { vector: map.cast(), _pages: pages }
 }

@@ -9,6 +9,7 @@ use libc::{FILE, c_char, c_int, pid_t, posix_spawn_file_actions_t, posix_spawnat
 use soloring_intercept::target::{self, Refusal};
 use soloring_intercept::{environment, raw};
 use std::ffi::CStr;
+use std::ptr;
 
 /// A NULL-terminated vector of strings.
 type Strings = *const *const c_char;
@@ -23,43 +24,112 @@ fn current() -> Strings {
     unsafe { environ }
 }
 
-/// One line when what is about to run cannot load us: its ring calls would end it.
+/// What to execute in place of a program that cannot load us: the command that supervises it.
+struct Detour {
+    path: &'static CStr,
+    argv: environment::Pages,
+}
+
+impl Detour {
+    fn argv(&self) -> Strings {
+        self.argv.as_mut_ptr::<*const c_char>().cast_const()
+    }
+
+    /// `soloring __static PATH ARGV...`; the strings stay where they are.
+    ///
+    /// # Safety
+    /// `argv` is null or a NULL-terminated vector of strings that outlives the detour, as `path` does.
+    unsafe fn new(command: &'static CStr, path: *const c_char, argv: Strings) -> Option<Detour> {
+        // SAFETY: the walk stops at the NULL entry.
+        let entry =
+            |i: usize| unsafe { if argv.is_null() { None } else { (*argv.add(i)).as_ref() } };
+        let len = (0..).map_while(entry).count();
+        let pages = environment::Pages::new((len + 4) * size_of::<usize>())?;
+        let head = [command.as_ptr(), environment::STATIC_SUBCOMMAND.as_ptr(), path];
+        let own = (0..len).filter_map(entry).map(ptr::from_ref);
+        for (i, string) in head.into_iter().chain(own).enumerate() {
+            // SAFETY: the pages have room for all of them and the NULL that is there already.
+            unsafe { *pages.as_mut_ptr::<*const c_char>().add(i) = string };
+        }
+        Some(Detour { path: command, argv: pages })
+    }
+}
+
+/// Looks at what is about to run. A program that cannot load us would die at its first stopped call, so it
+/// goes through the `soloring` command; without one, a line on standard error says what will happen.
 ///
 /// # Safety
-/// `path` is null or a NUL-terminated string.
-unsafe fn warn_about(path: *const c_char, search: bool) {
+/// `path` and `argv` are as for `execve`.
+unsafe fn detour(path: *const c_char, argv: Strings) -> Option<Detour> {
     if path.is_null() {
-        return;
+        return None;
     }
+    // SAFETY: as the caller promises.
+    let name = unsafe { CStr::from_ptr(path) };
+    match target::examine(name) {
+        Err(refusal @ (Refusal::Static | Refusal::OtherLoader)) => {
+            if let Some(command) = environment::command() {
+                // SAFETY: as the caller promises.
+                return unsafe { Detour::new(command, path, argv) };
+            }
+            let name = name.to_str().unwrap_or("program");
+            raw::stderr(&["soloring: ", name, " ", refusal.reason(), "\n"]);
+            None
+        }
+        _ => None,
+    }
+}
+
+/// The same for a name that is looked up in PATH; `run` gets what to execute instead, or nothing.
+///
+/// # Safety
+/// As for `execvp`.
+unsafe fn detour_on_path<T>(
+    file: *const c_char,
+    argv: Strings,
+    run: impl FnOnce(Option<Detour>) -> T,
+) -> T {
+    if file.is_null() {
+        return run(None);
+    }
+    // The path that is found lives as long as the closure runs, so the call is made inside it.
+    let mut run = Some(run);
+    let mut go = |detour| run.take().expect("called once")(detour);
     // SAFETY: as the caller promises; PATH is a NUL-terminated string or null.
-    let (name, verdict) = unsafe {
-        let name = CStr::from_ptr(path);
-        let list = if search { libc::getenv(c"PATH".as_ptr()) } else { std::ptr::null() };
-        let verdict = if search {
-            target::on_path(name, list, target::examine)
-        } else {
-            Some(target::examine(name))
-        };
-        (name, verdict)
+    let found = unsafe {
+        target::on_path(CStr::from_ptr(file), libc::getenv(c"PATH".as_ptr()), |path| {
+            go(detour(path.as_ptr(), argv))
+        })
     };
-    if let Some(Err(refusal @ (Refusal::Static | Refusal::Foreign(_) | Refusal::OtherLoader))) =
-        verdict
-    {
-        let name = name.to_str().unwrap_or("program");
-        raw::stderr(&["soloring: ", name, " ", refusal.reason(), "\n"]);
+    match found {
+        Some(result) => result,
+        None => go(None),
     }
 }
 
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn execve(path: *const c_char, argv: Strings, envp: Strings) -> c_int {
     // SAFETY: the program's own strings and vectors.
-    let environment = unsafe {
-        warn_about(path, false);
-        environment::complete(envp)
-    };
+    let (environment, detour) = unsafe { (environment::complete(envp), detour(path, argv)) };
+    // SAFETY: as this function, or a supervising command; with a completed environment.
+    unsafe {
+        match &detour {
+            Some(d) => really_execute(d.path.as_ptr(), d.argv(), &environment),
+            None => really_execute(path, argv, &environment),
+        }
+    }
+}
+
+/// # Safety
+/// As for `execve`.
+unsafe fn really_execute(
+    path: *const c_char,
+    argv: Strings,
+    environment: &environment::Environment,
+) -> c_int {
     stats::before_exec();
     match next!(c"execve" as fn(*const c_char, Strings, Strings) -> c_int) {
-        // SAFETY: as this function, with a completed environment.
+        // SAFETY: as the caller promises.
         Some(real) => unsafe { real(path, argv, environment.as_ptr()) },
         None => missing(),
     }
@@ -74,16 +144,22 @@ pub unsafe extern "C" fn execv(path: *const c_char, argv: Strings) -> c_int {
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn execvpe(file: *const c_char, argv: Strings, envp: Strings) -> c_int {
     // SAFETY: the program's own strings and vectors.
-    let environment = unsafe {
-        warn_about(file, true);
-        environment::complete(envp)
+    let environment = unsafe { environment::complete(envp) };
+    let run = |detour: Option<Detour>| match (
+        detour,
+        next!(c"execvpe" as fn(*const c_char, Strings, Strings) -> c_int),
+    ) {
+        // SAFETY: the supervising command, with a completed environment.
+        (Some(d), _) => unsafe { really_execute(d.path.as_ptr(), d.argv(), &environment) },
+        (None, Some(real)) => {
+            stats::before_exec();
+            // SAFETY: as this function, with a completed environment.
+            unsafe { real(file, argv, environment.as_ptr()) }
+        }
+        (None, None) => missing(),
     };
-    stats::before_exec();
-    match next!(c"execvpe" as fn(*const c_char, Strings, Strings) -> c_int) {
-        // SAFETY: as this function, with a completed environment.
-        Some(real) => unsafe { real(file, argv, environment.as_ptr()) },
-        None => missing(),
-    }
+    // SAFETY: as this function.
+    unsafe { detour_on_path(file, argv, run) }
 }
 
 #[unsafe(no_mangle)]
@@ -192,9 +268,10 @@ pub unsafe extern "C" fn posix_spawn(
     envp: Strings,
 ) -> c_int {
     // SAFETY: the program's own strings and vectors.
-    let environment = unsafe {
-        warn_about(path, false);
-        environment::complete(envp)
+    let (environment, detour) = unsafe { (environment::complete(envp), detour(path, argv)) };
+    let (path, argv) = match &detour {
+        Some(d) => (d.path.as_ptr(), d.argv()),
+        None => (path, argv),
     };
     match next!(
         c"posix_spawn"
@@ -223,25 +300,30 @@ pub unsafe extern "C" fn posix_spawnp(
     envp: Strings,
 ) -> c_int {
     // SAFETY: the program's own strings and vectors.
-    let environment = unsafe {
-        warn_about(file, true);
-        environment::complete(envp)
+    let environment = unsafe { environment::complete(envp) };
+    let run = |detour: Option<Detour>| {
+        let (file, argv) = match &detour {
+            Some(d) => (d.path.as_ptr(), d.argv()),
+            None => (file, argv),
+        };
+        match next!(
+            c"posix_spawnp"
+                as fn(
+                    *mut pid_t,
+                    *const c_char,
+                    *const posix_spawn_file_actions_t,
+                    *const posix_spawnattr_t,
+                    Strings,
+                    Strings,
+                ) -> c_int
+        ) {
+            // SAFETY: as this function, with a completed environment.
+            Some(real) => unsafe { real(pid, file, actions, attr, argv, environment.as_ptr()) },
+            None => libc::ENOSYS,
+        }
     };
-    match next!(
-        c"posix_spawnp"
-            as fn(
-                *mut pid_t,
-                *const c_char,
-                *const posix_spawn_file_actions_t,
-                *const posix_spawnattr_t,
-                Strings,
-                Strings,
-            ) -> c_int
-    ) {
-        // SAFETY: as this function, with a completed environment.
-        Some(real) => unsafe { real(pid, file, actions, attr, argv, environment.as_ptr()) },
-        None => libc::ENOSYS,
-    }
+    // SAFETY: as this function.
+    unsafe { detour_on_path(file, argv, run) }
 }
 
 /// The functions below execute a shell with the process's own environment from inside the C library, so

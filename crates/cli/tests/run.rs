@@ -1,0 +1,207 @@
+//! `soloring run` as a user sees it: what passes through, what is refused and how, and what static children get.
+
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::ExitStatusExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+const SOLORING: &str = env!("CARGO_BIN_EXE_soloring");
+
+fn run(args: &[impl AsRef<OsStr>]) -> Output {
+    command(args).output().unwrap()
+}
+
+fn command(args: &[impl AsRef<OsStr>]) -> Command {
+    let mut command = Command::new(SOLORING);
+    command.arg("run").args(args).stdin(Stdio::null());
+    command
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+/// Nothing on standard output, one line on standard error that starts with our name.
+#[track_caller]
+fn refused(output: &Output, status: i32, words: &str) {
+    let error = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(status), "{error}");
+    assert!(output.stdout.is_empty());
+    assert_eq!(error.lines().count(), 1, "{error}");
+    assert!(error.starts_with("soloring: ") && error.contains(words), "{error}");
+}
+
+fn compiled(name: &str, output: &str, flags: &[&str]) -> PathBuf {
+    let programs = Path::new(env!("CARGO_MANIFEST_DIR")).join("../preload/tests/programs");
+    let dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join(std::process::id().to_string());
+    std::fs::create_dir_all(&dir).unwrap();
+    let path = dir.join(output);
+    let built = Command::new("cc")
+        .args(["-O2", "-Wno-unused-function", "-o"])
+        .arg(&path)
+        .arg(programs.join(format!("{name}.c")))
+        .args(flags)
+        .args(["-ldl", "-pthread"])
+        .output()
+        .expect("a C compiler");
+    assert!(built.status.success(), "{}", text(&built.stderr));
+    path
+}
+
+fn scratch(name: &str, mode: u32, content: &[u8]) -> PathBuf {
+    let dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join(std::process::id().to_string());
+    std::fs::create_dir_all(&dir).unwrap();
+    let path = dir.join(name);
+    std::fs::write(&path, content).unwrap();
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
+    path
+}
+
+#[test]
+fn streams_and_status_pass_through() {
+    let script = "cat; echo out; echo err >&2; exit 7";
+    let mut child = command(&["--deny-kernel", "--", "sh", "-c", script])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    std::io::Write::write_all(&mut child.stdin.take().unwrap(), b"in\n").unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(7));
+    assert_eq!((text(&output.stdout), text(&output.stderr)), ("in\nout\n".into(), "err\n".into()));
+}
+
+#[test]
+fn it_becomes_the_program() {
+    let child = command(&["--", "sh", "-c", "echo $$; kill -TERM $$"])
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let pid = child.id();
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(text(&output.stdout).trim(), pid.to_string());
+    assert_eq!(output.status.signal(), Some(libc::SIGTERM));
+}
+
+#[test]
+fn arguments_arrive_as_they_are() {
+    let odd = OsStr::from_bytes(b"\xff\xfe");
+    let args = ["--", "--", "-x", "", "a b", "--stats"].map(OsStr::new);
+    let all: Vec<&OsStr> = ["--", "sh", "-c", r#"printf '<%s>' "$@""#, "sh"]
+        .map(OsStr::new)
+        .into_iter()
+        .chain(args)
+        .chain([odd])
+        .collect();
+    assert_eq!(run(&all).stdout, b"<--><--><-x><><a b><--stats><\xff\xfe>");
+    let bare = run(&["sh", "-c", r#"printf '<%s>' "$@""#, "sh", "--", "-y"]);
+    assert_eq!(bare.stdout, b"<--><-y>");
+}
+
+#[test]
+fn a_broken_pipe_ends_the_program_as_usual() {
+    let status = Command::new("sh")
+        .arg("-c")
+        .arg(format!("{SOLORING} run -- sh -c 'yes; echo $? >&2' | head -1"))
+        .output()
+        .unwrap();
+    // 141: `yes` died of SIGPIPE, which Rust programs otherwise hand on as ignored.
+    assert_eq!(text(&status.stderr).trim(), "141");
+}
+
+#[test]
+fn what_cannot_run_is_refused_in_one_line() {
+    refused(&run(&["--", "/nonexistent/program"]), 127, "no such file");
+    refused(&run(&["--", "no-such-program-anywhere"]), 127, "PATH");
+    refused(&run(&["--", "/etc"]), 126, "not an executable file");
+    refused(&run(&[scratch("plain", 0o644, b"x").as_os_str()]), 126, "not an executable file");
+    refused(&run(&[scratch("text", 0o755, b"x\n").as_os_str()]), 126, "neither an ELF program");
+    let mut foreign = std::fs::read("/bin/true").unwrap();
+    foreign[18..20].copy_from_slice(&183u16.to_le_bytes());
+    refused(&run(&[scratch("foreign", 0o755, &foreign).as_os_str()]), 126, "architecture");
+    let fixed = compiled("calls", "calls-static", &["-static", "-Wno-error", "-w"]);
+    refused(&run(&[fixed.as_os_str()]), 126, "statically linked");
+    assert_eq!(run(&["--no-such-option", "--", "true"]).status.code(), Some(2));
+    assert_eq!(run(&[] as &[&str]).status.code(), Some(2));
+}
+
+#[test]
+fn a_missing_shared_object_is_one_line() {
+    let output =
+        command(&["--", "true"]).env("SOLORING_PRELOAD", "/nonexistent.so").output().unwrap();
+    refused(&output, 126, "SOLORING_PRELOAD");
+}
+
+#[test]
+fn rings_work_where_the_kernel_denies_them() {
+    let calls = compiled("calls", "calls", &[]);
+    let output =
+        command(&["--deny-kernel", "--stats", "--"]).arg(&calls).arg("roads").output().unwrap();
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let line = text(&output.stderr);
+    assert!(line.contains("10009 operations"), "{line}");
+    // A ring that the program sees denied, to show that the filter is the container's.
+    let denied = command(&["--deny-kernel", "--if-needed", "--"]).arg(&calls).arg("roads").output();
+    assert!(denied.unwrap().status.success(), "needed, because the kernel's ring is denied");
+}
+
+#[test]
+fn if_needed_steps_aside() {
+    let script = "echo ${LD_PRELOAD-none} ${SOLORING_PRELOAD-none}";
+    let output = run(&["--if-needed", "--", "sh", "-c", script]);
+    let kernel_works = run(&["--if-needed", "--", "true"]).status.success()
+        && Path::new("/proc/sys/kernel/io_uring_disabled").exists()
+        && std::fs::read_to_string("/proc/self/status").unwrap().contains("Seccomp:\t0");
+    if kernel_works {
+        assert_eq!(text(&output.stdout).trim(), "none none");
+    }
+    let denied = run(&["--deny-kernel", "--if-needed", "--", "sh", "-c", script]);
+    assert!(text(&denied.stdout).contains("libsoloring_preload.so"));
+}
+
+#[test]
+fn other_preloads_stay() {
+    let output = command(&["--", "sh", "-c", "echo $LD_PRELOAD"])
+        .env("LD_PRELOAD", "libm.so.6")
+        .output()
+        .unwrap();
+    let list = text(&output.stdout);
+    assert!(
+        list.contains("libsoloring_preload.so:") && list.trim().ends_with("libm.so.6"),
+        "{list}"
+    );
+}
+
+#[test]
+fn statistics_go_to_a_file() {
+    let calls = compiled("calls", "calls-stats", &[]);
+    let file = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{}.json", std::process::id()));
+    let script = format!("{0} roads & {0} errors; wait", calls.display());
+    let output =
+        command(&["--", "bash", "-c", &script]).env("SOLORING_STATS_FILE", &file).output().unwrap();
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    assert!(output.stderr.is_empty());
+    let report = std::fs::read_to_string(&file).unwrap();
+    std::fs::remove_file(&file).unwrap();
+    let rows: Vec<serde_json::Value> =
+        report.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let ops: Vec<u64> = rows.iter().map(|r| r["per_op"]["NOP"].as_u64().unwrap_or(0)).collect();
+    assert!(ops.contains(&10009) && ops.contains(&1), "{report}");
+}
+
+#[test]
+fn static_children_are_refused_not_killed() {
+    let dynamic = compiled("processes", "processes", &[]);
+    let fixed = compiled("processes", "processes-static", &["-static", "-w"]);
+    let output = command(&["--deny-kernel", "--"])
+        .arg(&dynamic)
+        .arg("static-child")
+        .arg(&fixed)
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{} {}", output.status, text(&output.stderr));
+    assert!(output.stderr.is_empty(), "{}", text(&output.stderr));
+}
