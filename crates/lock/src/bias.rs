@@ -15,6 +15,13 @@ const CONTENDED: u64 = 1;
 const SLOT: u64 = 2;
 const TOKEN_SHIFT: u32 = 2;
 
+/// Which of the lock's two owner slots.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum SlotIndex {
+    First,
+    Second,
+}
+
 /// What the word said at one moment.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Snapshot(u64);
@@ -38,8 +45,8 @@ impl Snapshot {
     }
 
     #[inline(always)]
-    pub(crate) fn slot(self) -> usize {
-        (self.0 & SLOT != 0) as usize
+    pub(crate) fn slot(self) -> SlotIndex {
+        if self.0 & SLOT == 0 { SlotIndex::First } else { SlotIndex::Second }
     }
 
     #[inline(always)]
@@ -91,8 +98,8 @@ impl BiasWord {
 
     /// Makes `owner` the owner, the path still closed: the caller holds the mutex and the lock, and
     /// its release opens it.
-    pub(crate) fn set(&self, owner: ThreadToken, slot: usize) {
-        let slot_bit = if slot == 0 { 0 } else { SLOT };
+    pub(crate) fn set(&self, owner: ThreadToken, slot: SlotIndex) {
+        let slot_bit = if slot == SlotIndex::First { 0 } else { SLOT };
         // Relaxed: nobody acts on a closed word but the mutex holders, who synchronise by the mutex.
         self.0.store((owner.get() << TOKEN_SHIFT) | slot_bit | CONTENDED, Ordering::Relaxed);
     }

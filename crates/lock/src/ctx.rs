@@ -1,9 +1,9 @@
 //! The lock: three ways in (owner, foreign, plain mutex) and the way out of each.
 #![allow(unsafe_code)]
 
-use super::bias::{BiasWord, Snapshot};
+use super::bias::{BiasWord, SlotIndex, Snapshot};
 use super::cells::{Counter, Padded};
-use super::guard::{Guard, Mode};
+use super::guard::{Guard, Hold};
 use super::mutex::Mutex;
 use super::policy::{Policy, Tally};
 use super::prims::{
@@ -34,7 +34,7 @@ pub(crate) const OWNER_SLOTS: usize = 2;
 /// How far an acquisition by the mutex has come after closing the owner's path.
 enum Entry {
     /// The lock is held.
-    Inside(Mode),
+    Inside(Hold),
     /// A foreign locker has closed the owner's path; the owner may still be inside.
     Closed { seen: Snapshot, fenced: bool },
 }
@@ -48,6 +48,9 @@ struct OwnerSlot {
     token: Counter,
     /// Biased acquisitions.
     elided: Counter,
+    /// Who is to be the owner after this critical section; 0: nobody. Only meaningful to a guard that
+    /// says so.
+    wish: Counter,
 }
 
 /// What the holder of the mutex writes.
@@ -93,6 +96,7 @@ impl<T> CtxLock<T> {
                 busy: Futex::new(0),
                 token: Counter::default(),
                 elided: Counter::default(),
+                wish: Counter::default(),
             })
         };
         Self {
@@ -118,7 +122,7 @@ impl<T> CtxLock<T> {
     pub fn lock(&self) -> Result<Guard<'_, T>, Reentered> {
         let me = current_thread();
         match self.enter_biased(me)? {
-            Some(slot) => Ok(self.guard(Mode::BiasedOwner, slot)),
+            Some(slot) => Ok(self.guard(Hold::Owner(slot))),
             None => self.lock_by_mutex(me),
         }
     }
@@ -127,14 +131,19 @@ impl<T> CtxLock<T> {
     pub fn try_lock(&self) -> Result<Option<Guard<'_, T>>, Reentered> {
         let me = current_thread();
         if let Some(slot) = self.enter_biased(me)? {
-            return Ok(Some(self.guard(Mode::BiasedOwner, slot)));
+            return Ok(Some(self.guard(Hold::Owner(slot))));
         }
+        self.try_lock_by_mutex(me)
+    }
+
+    #[inline(never)]
+    fn try_lock_by_mutex(&self, me: ThreadToken) -> Result<Option<Guard<'_, T>>, Reentered> {
         self.refuse_if_inside(me)?;
         if self.shared.mutex.try_lock(me)?.is_none() {
             return Ok(None);
         }
-        let mode = match self.close_path(me) {
-            Entry::Inside(mode) => mode,
+        let hold = match self.close_path(me) {
+            Entry::Inside(hold) => hold,
             Entry::Closed { seen, fenced } if self.idle(seen) => self.enter_foreign(seen, fenced),
             Entry::Closed { .. } => {
                 self.bias.reopen();
@@ -142,7 +151,7 @@ impl<T> CtxLock<T> {
                 return Ok(None);
             }
         };
-        Ok(Some(self.guard(mode, 0)))
+        Ok(Some(self.guard(hold)))
     }
 
     /// Locks two different locks in the order of their addresses, so that two threads with the same
@@ -228,12 +237,12 @@ impl<T> CtxLock<T> {
 
     /// The owner's way in. `None`: it is closed, or not this thread's.
     #[inline(always)]
-    fn enter_biased(&self, me: ThreadToken) -> Result<Option<usize>, Reentered> {
+    fn enter_biased(&self, me: ThreadToken) -> Result<Option<SlotIndex>, Reentered> {
         let seen = self.bias.peek();
         if !seen.is_open_to(me) {
             return Ok(None);
         }
-        let slot = &self.slots[seen.slot()];
+        let slot = self.slot(seen.slot());
         // Only this thread writes the word, so this is not a race: it says whether the code that
         // this very call has interrupted is inside (or half-way in, which is answered the same).
         if slot.busy.load(Ordering::Relaxed) != 0 {
@@ -254,10 +263,10 @@ impl<T> CtxLock<T> {
 
     /// The owner's way out, and back out of a failed attempt.
     #[inline(always)]
-    fn leave_biased(&self, slot: usize) {
+    pub(crate) fn leave_biased(&self, slot: SlotIndex) {
         // Release pairs with the Acquire in `idle`: what we did to the state happens before what the
         // foreign locker does.
-        self.slots[slot].busy.store(0, Ordering::Release);
+        self.slot(slot).busy.store(0, Ordering::Release);
         // With the heavy fence in `close_path`: either the look below sees the closed path and
         // wakes, or the foreign locker sees `busy == 0` and does not sleep. Without it: lost wake-up.
         light_fence();
@@ -268,8 +277,8 @@ impl<T> CtxLock<T> {
 
     #[cold]
     #[inline(never)]
-    fn wake_foreign(&self, slot: usize) {
-        self.slots[slot].busy.wake_one();
+    fn wake_foreign(&self, slot: SlotIndex) {
+        self.slot(slot).busy.wake_one();
     }
 
     /// Everybody else's way in, and the owner's when the biased path is closed.
@@ -280,8 +289,8 @@ impl<T> CtxLock<T> {
         if waited_ns != 0 {
             self.shared.waited_ns.add(waited_ns);
         }
-        let mode = match self.close_path(me) {
-            Entry::Inside(mode) => mode,
+        let hold = match self.close_path(me) {
+            Entry::Inside(hold) => hold,
             Entry::Closed { seen, fenced } => {
                 if !self.idle(seen) {
                     self.wait_idle(seen);
@@ -289,7 +298,7 @@ impl<T> CtxLock<T> {
                 self.enter_foreign(seen, fenced)
             }
         };
-        Ok(self.guard(mode, 0))
+        Ok(self.guard(hold))
     }
 
     /// A handler that interrupted its own thread's biased critical section must not queue for the
@@ -298,7 +307,7 @@ impl<T> CtxLock<T> {
         let seen = self.bias.peek();
         // While a thread is inside by the biased path the word names it as the owner: taking the bias
         // away waits for `busy == 0`.
-        if seen.is_owned_by(me) && self.slots[seen.slot()].busy.load(Ordering::Relaxed) != 0 {
+        if seen.is_owned_by(me) && self.slot(seen.slot()).busy.load(Ordering::Relaxed) != 0 {
             return Err(Reentered);
         }
         Ok(())
@@ -316,45 +325,45 @@ impl<T> CtxLock<T> {
         if seen.is_owned_by(me) {
             // Only this thread uses the path, and it is here: no fence, nobody to wait for.
             self.shared.owner_taken.add(1);
-            return Entry::Inside(Mode::OwnerMutex);
+            return Entry::Inside(Hold::OwnerMutex);
         }
         // With the light fences of the owner's way in and way out.
         Entry::Closed { seen, fenced: heavy_fence() }
     }
 
     /// Third step, of a foreign locker only: the path is closed and the owner was seen outside.
-    fn enter_foreign(&self, seen: Snapshot, fenced: bool) -> Mode {
+    fn enter_foreign(&self, seen: Snapshot, fenced: bool) -> Hold {
         let shared = &self.shared;
         shared.foreign.add(1);
         shared.heavy_fences.add(1);
         if fenced {
-            if !shared.tally.foreign_while_biased(self.slots[seen.slot()].elided.get()) {
-                return Mode::BiasedForeign;
+            if !shared.tally.foreign_while_biased(self.slot(seen.slot()).elided.get()) {
+                return Hold::BiasedForeign;
             }
             shared.tally.lost();
         }
         self.drop_bias();
-        Mode::Mutex
+        Hold::Mutex
     }
 
-    fn enter_unbiased(&self, me: ThreadToken) -> Mode {
+    fn enter_unbiased(&self, me: ThreadToken) -> Hold {
         let shared = &self.shared;
         if shared.owner.get() != me.get() {
             shared.foreign.add(1);
             shared.tally.foreign_while_given_up();
-            return Mode::Mutex;
+            return Hold::Mutex;
         }
         shared.owner_taken.add(1);
         if shared.tally.owner_while_given_up() && self.try_bias(me) {
-            return Mode::OwnerMutex;
+            return Hold::OwnerMutex;
         }
-        Mode::Mutex
+        Hold::Mutex
     }
 
     #[inline]
     fn idle(&self, seen: Snapshot) -> bool {
         // Acquire pairs with the Release in `leave_biased`.
-        self.slots[seen.slot()].busy.load(Ordering::Acquire) == 0
+        self.slot(seen.slot()).busy.load(Ordering::Acquire) == 0
     }
 
     /// Waits for the owner's critical section to end. No new one can begin: the path is closed.
@@ -367,7 +376,7 @@ impl<T> CtxLock<T> {
                 spins -= 1;
                 spin_loop();
             } else {
-                self.slots[seen.slot()].busy.wait(1);
+                self.slot(seen.slot()).busy.wait(1);
             }
         }
         self.shared.waited_ns.add(now_ns().wrapping_sub(start));
@@ -389,7 +398,8 @@ impl<T> CtxLock<T> {
         match slot {
             Some(slot) if !self.forced && heavy_available() => {
                 slots[slot].token.set(owner.get());
-                self.bias.set(owner, slot);
+                let index = if slot == 0 { SlotIndex::First } else { SlotIndex::Second };
+                self.bias.set(owner, index);
                 self.shared.tally.start_biased(slots[slot].elided.get());
                 true
             }
@@ -401,49 +411,70 @@ impl<T> CtxLock<T> {
     }
 
     #[inline(always)]
-    fn guard(&self, mode: Mode, slot: usize) -> Guard<'_, T> {
-        Guard::new(self, mode, slot, self.value.access())
+    fn guard(&self, hold: Hold) -> Guard<'_, T> {
+        Guard::new(self, hold, self.value.access())
     }
 
-    /// Releases; `mode` and `slot` are those of the acquisition, or what `rebias` made of the mode.
     #[inline(always)]
-    pub(crate) fn unlock(&self, mode: Mode, slot: usize) {
-        match mode {
-            Mode::BiasedOwner => self.leave_biased(slot),
-            Mode::Mutex => self.shared.mutex.unlock(),
-            Mode::OwnerMutex | Mode::BiasedForeign => {
-                self.bias.reopen();
-                self.shared.mutex.unlock();
-            }
-        }
+    pub(crate) fn cell(&self) -> &ValueCell<T> {
+        &self.value
     }
 
-    /// Changes the recorded owner. The caller holds the lock by the mutex, in `mode`; returns the
-    /// mode that it holds it in afterwards.
-    pub(crate) fn rebias(&self, mode: Mode, owner: Option<ThreadToken>) -> Mode {
-        debug_assert!(mode != Mode::BiasedOwner);
+    #[inline(always)]
+    fn slot(&self, index: SlotIndex) -> &OwnerSlot {
+        &self.slots[index as usize]
+    }
+
+    /// Not inlined: the code around an owner's critical section has no locked instruction in it.
+    #[inline(never)]
+    pub(crate) fn unlock_by_mutex(&self, hold: Hold) {
+        if hold != Hold::Mutex {
+            self.bias.reopen();
+        }
+        self.shared.mutex.unlock();
+    }
+
+    /// Changes the recorded owner. The caller holds the lock by the mutex, as `hold` says; returns how
+    /// it holds it afterwards.
+    pub(crate) fn rebias(&self, hold: Hold, owner: Option<ThreadToken>) -> Hold {
         let me = current_thread();
         self.shared.owner.set(owner.map_or(0, ThreadToken::get));
         match owner {
             Some(owner) if self.try_bias(owner) => {
                 if owner == me {
-                    Mode::OwnerMutex
+                    Hold::OwnerMutex
                 } else {
-                    Mode::BiasedForeign
+                    Hold::BiasedForeign
                 }
             }
-            Some(_) => Mode::Mutex,
+            Some(_) => Hold::Mutex,
             None => {
-                if mode != Mode::Mutex {
+                if hold != Hold::Mutex {
                     self.drop_bias();
                 }
-                Mode::Mutex
+                Hold::Mutex
             }
         }
     }
 
+    /// Notes what the owner, inside with this slot, wants to become of the bias.
+    pub(crate) fn wish(&self, slot: SlotIndex, owner: Option<ThreadToken>) {
+        self.slot(slot).wish.set(owner.map_or(0, ThreadToken::get));
+    }
+
+    /// The owner's way out when it has wished for a change.
+    #[cold]
+    #[inline(never)]
+    pub(crate) fn leave_with_wish(&self, slot: SlotIndex) {
+        let wish = ThreadToken::from_raw(self.slot(slot).wish.get());
+        self.leave_biased(slot);
+        if wish.is_none() || wish != self.owner() {
+            self.rebias_from_outside(wish);
+        }
+    }
+
     /// Changes the recorded owner on behalf of the owner, who has just left by the biased path.
-    pub(crate) fn rebias_from_outside(&self, owner: Option<ThreadToken>) {
+    fn rebias_from_outside(&self, owner: Option<ThreadToken>) {
         // `Reentered` here: this is a signal handler that interrupted its own thread on the way into
         // the mutex. It must not wait for that, and the bias stays as it is.
         if let Ok(mut guard) = self.lock_by_mutex(current_thread()) {

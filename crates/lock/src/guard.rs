@@ -1,6 +1,7 @@
 //! The proof that the lock is held, and the only way to the value inside.
 #![allow(unsafe_code)]
 
+use super::bias::SlotIndex;
 use super::ctx::CtxLock;
 use super::prims::{ValueAccess, note_held};
 use super::token::ThreadToken;
@@ -21,47 +22,44 @@ pub enum Mode {
     OwnerMutex,
 }
 
-/// A change of owner that was asked for by a guard which does not hold the mutex.
-enum Wish {
-    None,
-    Bias(ThreadToken),
-    Unbias,
+/// The mode with what the release needs to know. Small, so that a guard travels in registers.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Hold {
+    Mutex,
+    OwnerMutex,
+    BiasedForeign,
+    /// By the biased path, with this slot.
+    Owner(SlotIndex),
+    /// The same, and the slot says what becomes of the bias at the release.
+    OwnerWithWish(SlotIndex),
 }
 
 /// Exclusive access to what is inside a [`CtxLock`]; releases it when dropped. Bound to its thread.
+#[must_use = "the lock is released at once"]
 pub struct Guard<'a, T> {
     lock: &'a CtxLock<T>,
-    value: ManuallyDrop<ValueAccess<T>>,
-    mode: Mode,
-    slot: usize,
-    wish: Wish,
+    access: ManuallyDrop<ValueAccess<T>>,
+    hold: Hold,
     /// Release must happen on the thread that acquired: `busy` has one writer.
     not_send: PhantomData<*mut ()>,
 }
 
 impl<'a, T> Guard<'a, T> {
     #[inline(always)]
-    pub(crate) fn new(
-        lock: &'a CtxLock<T>,
-        mode: Mode,
-        slot: usize,
-        value: ValueAccess<T>,
-    ) -> Self {
+    pub(crate) fn new(lock: &'a CtxLock<T>, hold: Hold, access: ValueAccess<T>) -> Self {
         note_held(1);
-        Guard {
-            lock,
-            value: ManuallyDrop::new(value),
-            mode,
-            slot,
-            wish: Wish::None,
-            not_send: PhantomData,
-        }
+        Guard { lock, access: ManuallyDrop::new(access), hold, not_send: PhantomData }
     }
 
     /// How the lock is held.
     #[inline]
     pub fn mode(&self) -> Mode {
-        self.mode
+        match self.hold {
+            Hold::Mutex => Mode::Mutex,
+            Hold::OwnerMutex => Mode::OwnerMutex,
+            Hold::BiasedForeign => Mode::BiasedForeign,
+            Hold::Owner(_) | Hold::OwnerWithWish(_) => Mode::BiasedOwner,
+        }
     }
 
     /// Records `owner` as the lock's owner: from the release of this guard on, its acquisitions take
@@ -70,52 +68,39 @@ impl<'a, T> Guard<'a, T> {
     /// forced to be one, without `membarrier`, or when two other threads have been its owners
     /// already.
     pub fn bias_to(&mut self, owner: ThreadToken) {
-        if self.mode == Mode::BiasedOwner {
-            self.wish =
-                if self.lock.owner() == Some(owner) { Wish::None } else { Wish::Bias(owner) };
-        } else {
-            self.mode = self.lock.rebias(self.mode, Some(owner));
-        }
+        self.change_owner(Some(owner));
     }
 
     /// Forgets the owner: from the release of this guard on the lock is a mutex.
     pub fn unbias(&mut self) {
-        if self.mode == Mode::BiasedOwner {
-            self.wish = Wish::Unbias;
-        } else {
-            self.mode = self.lock.rebias(self.mode, None);
-        }
+        self.change_owner(None);
     }
 
-    #[inline(always)]
-    fn release(&mut self) {
-        // SAFETY: called once, by `drop`; nobody uses the access afterwards. It ends before the
-        // lock is released, so at no time two of them exist.
-        unsafe { ManuallyDrop::drop(&mut self.value) };
-        self.lock.unlock(self.mode, self.slot);
-        note_held(-1);
-    }
-
-    /// The owner's own change of owner: the bias word is the mutex holder's to write, and the owner
-    /// must not wait for the mutex while it is inside. So it does so just after.
-    #[cold]
-    fn fulfil_wish(&mut self) {
-        let owner = match self.wish {
-            Wish::None => return,
-            Wish::Bias(owner) => Some(owner),
-            Wish::Unbias => None,
+    /// The bias word is the mutex holder's to write, and an owner inside by the biased path must not
+    /// wait for the mutex: its release does it, just after leaving.
+    fn change_owner(&mut self, owner: Option<ThreadToken>) {
+        self.hold = match self.hold {
+            Hold::Owner(slot) | Hold::OwnerWithWish(slot) => {
+                self.lock.wish(slot, owner);
+                Hold::OwnerWithWish(slot)
+            }
+            by_mutex => self.lock.rebias(by_mutex, owner),
         };
-        self.lock.rebias_from_outside(owner);
     }
 }
 
 impl<T> Drop for Guard<'_, T> {
     #[inline(always)]
     fn drop(&mut self) {
-        self.release();
-        if !matches!(self.wish, Wish::None) {
-            self.fulfil_wish();
+        // SAFETY: nobody uses the access after this. It ends before the lock is released, so at no
+        // time two of them exist.
+        unsafe { ManuallyDrop::drop(&mut self.access) };
+        match self.hold {
+            Hold::Owner(slot) => self.lock.leave_biased(slot),
+            Hold::OwnerWithWish(slot) => self.lock.leave_with_wish(slot),
+            by_mutex => self.lock.unlock_by_mutex(by_mutex),
         }
+        note_held(-1);
     }
 }
 
@@ -125,7 +110,7 @@ impl<T> Deref for Guard<'_, T> {
     fn deref(&self) -> &T {
         // SAFETY: the lock is held while the guard lives, so no other reference to the value exists
         // but those borrowed from this guard.
-        unsafe { &*self.value.as_ptr() }
+        unsafe { &*self.access.as_ptr(self.lock.cell()) }
     }
 }
 
@@ -133,6 +118,6 @@ impl<T> DerefMut for Guard<'_, T> {
     #[inline(always)]
     fn deref_mut(&mut self) -> &mut T {
         // SAFETY: as in `deref`, and the borrow of the guard is exclusive.
-        unsafe { &mut *self.value.as_ptr() }
+        unsafe { &mut *self.access.as_ptr(self.lock.cell()) }
     }
 }

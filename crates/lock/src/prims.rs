@@ -38,21 +38,22 @@ impl<T> ValueCell<T> {
     }
     #[inline(always)]
     pub(crate) fn access(&self) -> ValueAccess<T> {
-        ValueAccess(self.0.get())
+        ValueAccess(std::marker::PhantomData)
     }
     pub(crate) fn into_inner(self) -> T {
         self.0.into_inner()
     }
 }
 
-/// Exclusive access to the value, kept by the guard. (Under loom this object checks that no other exists.)
+/// Exclusive access to the value, kept by the guard. Nothing at run time; under loom this object
+/// checks that no other exists.
 #[derive(Debug)]
-pub(crate) struct ValueAccess<T>(*mut T);
+pub(crate) struct ValueAccess<T>(std::marker::PhantomData<*mut T>);
 
 impl<T> ValueAccess<T> {
     #[inline(always)]
-    pub(crate) fn as_ptr(&self) -> *mut T {
-        self.0
+    pub(crate) fn as_ptr(&self, cell: &ValueCell<T>) -> *mut T {
+        cell.0.get()
     }
 }
 

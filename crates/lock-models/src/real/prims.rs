@@ -170,7 +170,7 @@ impl<T> ValueCell<T> {
 pub(crate) struct ValueAccess<T>(loom::cell::MutPtr<T>);
 
 impl<T> ValueAccess<T> {
-    pub(crate) fn as_ptr(&self) -> *mut T {
+    pub(crate) fn as_ptr(&self, _: &ValueCell<T>) -> *mut T {
         self.0.with(|ptr| ptr)
     }
 }

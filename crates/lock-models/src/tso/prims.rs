@@ -292,7 +292,7 @@ pub(crate) struct ValueAccess<T> {
 }
 
 impl<T> ValueAccess<T> {
-    pub(crate) fn as_ptr(&self) -> *mut T {
+    pub(crate) fn as_ptr(&self, _: &ValueCell<T>) -> *mut T {
         self.value
     }
 }
