@@ -4,7 +4,7 @@
 
 use soloring_abi::raw;
 use soloring_abi_tests::backend::{Abi, Backend, Kernel, Soloring};
-use soloring_abi_tests::families::garbage::mismatches;
+use soloring_abi_tests::families::random::mismatches;
 use soloring_abi_tests::trace;
 use std::collections::BTreeMap;
 use std::process::ExitCode;

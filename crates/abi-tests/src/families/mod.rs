@@ -13,6 +13,7 @@ pub mod net;
 pub mod poll;
 pub mod process;
 pub mod queues;
+pub mod random;
 pub mod register;
 pub mod rw;
 pub mod sendrecv;
@@ -38,5 +39,6 @@ pub const FAMILIES: &[Family] = &[
     slots::FAMILY,
     buffers::FAMILY,
     process::FAMILY,
+    random::FAMILY,
     garbage::FAMILY,
 ];
