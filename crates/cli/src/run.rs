@@ -29,12 +29,7 @@ pub struct Args {
     #[arg(long)]
     stats: bool,
     /// The program, looked up in PATH, and its arguments
-    #[arg(
-        required = true,
-        trailing_var_arg = true,
-        allow_hyphen_values = true,
-        value_name = "PROGRAM"
-    )]
+    #[arg(required = true, trailing_var_arg = true, value_name = "PROGRAM")]
     command: Vec<OsString>,
 }
 
