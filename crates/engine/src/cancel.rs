@@ -1,6 +1,5 @@
 //! Cancellation: finding requests by key and taking them out of wherever they wait.
 
-use crate::complete::complete;
 use crate::req::{File, Req, flag};
 use crate::slab::Where;
 use crate::state::State;
@@ -139,9 +138,12 @@ pub fn cancel_slot(st: &mut State, slot: u32) -> Result<(), Errno> {
             }
         };
     }
+    // As task work: the canceller's own completion comes first, as it does in the kernel.
     let mut req = st.take(slot);
-    req.flags &= !flag::NO_FAIL;
-    complete(st, Some(slot), req, Errno::ECANCELED.neg(), 0);
+    req.flags = req.flags & !flag::NO_FAIL | flag::LATER;
+    req.res = Errno::ECANCELED.neg();
+    st.slab.put(slot, req, Where::Ready);
+    st.ready.push_back(slot);
     Ok(())
 }
 

@@ -124,12 +124,11 @@ impl Cq {
         rings.cq_flags() & IORING_CQ_EVENTFD_DISABLED != 0
     }
 
-    /// Continues where the shared words say, in a forked child.
-    pub fn resume(&mut self, rings: &Rings) {
-        self.tail = rings.cq_tail() as u64;
+    /// Continues where the shared word says: another process may have posted meanwhile.
+    pub fn resync(&mut self, rings: &Rings) {
+        let ahead = rings.cq_tail().wrapping_sub(self.tail as u32);
+        self.tail += ahead as u64;
         self.published = self.tail;
-        self.head_seen = rings.cq_head();
-        self.overflow.clear();
     }
 }
 

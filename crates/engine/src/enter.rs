@@ -5,7 +5,7 @@ use crate::notify::{flush, refresh_ring_fd};
 use crate::state::State;
 use crate::submit::submit;
 use crate::wait::{WaitFor, make_progress, wait};
-use crate::{exit, reactor, sys, usercopy};
+use crate::{exit, procs, reactor, sys, usercopy};
 use soloring_abi::{Errno, GeteventsArg, Timespec, raw};
 use soloring_lock::{Guard, current_thread};
 
@@ -42,14 +42,32 @@ pub fn enter(
     if guard.setup_has(raw::IORING_SETUP_R_DISABLED) {
         return Err(Errno::EBADFD);
     }
+    procs::enter(ctx, &mut guard)?;
+    let (mut guard, result) = enter_locked(ctx, guard, to_submit, min_complete, flags, arg, argsz);
+    procs::leave(&mut guard);
+    result
+}
+
+#[inline]
+fn enter_locked<'a>(
+    ctx: &'a Ctx,
+    mut guard: Guard<'a, State>,
+    to_submit: u32,
+    min_complete: u32,
+    flags: u32,
+    arg: u64,
+    argsz: usize,
+) -> (Guard<'a, State>, Result<u32, Errno>) {
     let mut submitted = 0;
     if to_submit > 0 {
-        become_submitter(&mut guard)?;
+        if let Err(e) = check_submitter(&guard) {
+            return (guard, Err(e));
+        }
         submitted = submit(&mut guard, to_submit);
         flush(&mut guard);
         if submitted != to_submit {
             leave(ctx, &mut guard);
-            return Ok(submitted);
+            return (guard, Ok(submitted));
         }
     }
     if flags & raw::IORING_ENTER_GETEVENTS == 0 {
@@ -57,24 +75,24 @@ pub fn enter(
             make_progress(&mut guard, true);
         }
         leave(ctx, &mut guard);
-        return Ok(submitted);
+        return (guard, Ok(submitted));
     }
     let (mut guard, waited) = getevents(ctx, guard, min_complete, flags, arg, argsz);
     leave(ctx, &mut guard);
-    drop(guard);
-    if submitted > 0 { Ok(submitted) } else { waited.map(|()| 0) }
+    (guard, if submitted > 0 { Ok(submitted) } else { waited.map(|()| 0) })
 }
 
 /// On a SINGLE_ISSUER ring only the submitter may go on.
 ///
 /// # Errors
 /// EEXIST.
-pub fn become_submitter(st: &mut State) -> Result<(), Errno> {
+#[inline]
+pub fn check_submitter(st: &State) -> Result<(), Errno> {
     if !st.setup_has(raw::IORING_SETUP_SINGLE_ISSUER) {
         return Ok(());
     }
     match st.submitter {
-        Some(owner) if owner == current_thread() => Ok(()),
+        Some(owner) if owner == current_thread() && !st.submitter_elsewhere => Ok(()),
         _ => Err(Errno::EEXIST),
     }
 }
@@ -102,9 +120,7 @@ fn getevents<'a>(
         Ok(w) => w,
         Err(e) => return (guard, Err(e)),
     };
-    if guard.setup_has(raw::IORING_SETUP_DEFER_TASKRUN)
-        && guard.submitter.is_some_and(|owner| owner != current_thread())
-    {
+    if guard.setup_has(raw::IORING_SETUP_DEFER_TASKRUN) && check_submitter(&guard).is_err() {
         return (guard, Err(Errno::EEXIST));
     }
     wait(ctx, guard, &w)

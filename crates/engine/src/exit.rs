@@ -22,12 +22,12 @@ pub fn put(ctx: &Arc<Ctx>) {
 
 /// Closes a ring. A thread that still waits in it is woken and finishes the job as it leaves.
 pub fn close(ctx: &Ctx) {
-    ctx.shared.set_closed();
     let Ok(mut st) = ctx.lock.lock() else {
         // A signal handler closes the ring that its own thread is inside: the enter below it finishes.
         return;
     };
     st.dying = true;
+    st.shared.set_closed();
     if st.leader.present || !st.followers.is_empty() {
         st.shared.wake();
         for f in &st.followers {
@@ -69,6 +69,7 @@ fn cancel_everything(st: &mut State) {
             match st.slab.at(slot) {
                 Where::Armed | Where::Timer(_) => {
                     let _ = cancel_slot(st, slot);
+                    fail_chain(st, slot);
                     progress = true;
                 }
                 Where::Ready | Where::Deferred => {

@@ -94,7 +94,8 @@ pub fn issue_slot(st: &mut State, slot: u32, attempt: Attempt) {
     }
     if attempt == Attempt::First && (def.always_async || req.has(flag::FORCE_WORKER)) {
         let class = if def.iopoll { Class::Bounded } else { Class::Unbounded };
-        if !def.pollable && def.has_run {
+        // What can be polled is tried and armed instead of blocking a worker, as io-wq does.
+        if !def.pollable && def.has_run && (def.block_when)(&req) {
             req.flags &= !flag::FORCE_WORKER;
             return act(st, slot, req, Outcome::Punt(class));
         }

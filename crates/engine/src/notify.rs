@@ -18,6 +18,7 @@ pub fn flush(st: &mut State) {
             || st.shared.is_watched()
             || st.leader.asleep
             || !st.followers.is_empty()
+            || st.multi
         {
             notify(st);
         }
@@ -30,6 +31,9 @@ fn notify(st: &mut State) {
         if !(Cq::eventfd_disabled(&st.rings) || e.async_only && st.inline) {
             sys::eventfd_signal(e.fd);
         }
+    }
+    if st.multi && st.ring_fd >= 0 {
+        sys::eventfd_signal(st.ring_fd);
     }
     signal_ring_fd(st);
     let (tail, timeouts) = (st.cq.tail(), st.cq.timeouts);

@@ -10,7 +10,7 @@ use crate::ctx::Ctx;
 use crate::notify::{flush, signal_ring_fd};
 use crate::state::{State, Watch};
 use crate::sys::{self, sys};
-use crate::{fds, registry, taskwork};
+use crate::{fds, procs, registry, taskwork};
 use soloring_abi::Errno;
 use soloring_abi::raw::{IORING_SETUP_DEFER_TASKRUN, IORING_SETUP_TASKRUN_FLAG, IORING_SQ_TASKRUN};
 use std::sync::Mutex;
@@ -134,7 +134,7 @@ fn serve_ring(ctx: &Ctx) {
     let Ok(mut st) = ctx.lock.lock() else { return };
     let st = &mut *st;
     st.watch = Watch::Off;
-    if st.dying || st.leader.present {
+    if st.dying || st.leader.present || st.inherited {
         return;
     }
     if st.setup_has(IORING_SETUP_DEFER_TASKRUN) {
@@ -150,8 +150,12 @@ fn serve_ring(ctx: &Ctx) {
         // Until the submitter comes in there is nothing more to say.
         return;
     }
+    if procs::enter(ctx, st).is_err() {
+        return;
+    }
     taskwork::poll_events(st);
     taskwork::run(st);
     flush(st);
+    procs::leave(st);
     watch(st, ctx.id);
 }

@@ -36,6 +36,23 @@ fn rings() -> MutexGuard<'static, HashMap<u64, Arc<Ctx>>> {
     RINGS.lock().unwrap_or_else(|e| e.into_inner())
 }
 
+/// Proof that no other thread is inside the registry; for the length of a fork.
+pub struct Held {
+    _rings: MutexGuard<'static, HashMap<u64, Arc<Ctx>>>,
+    _totals: MutexGuard<'static, Totals>,
+}
+
+/// Keeps everyone else out of the registry.
+pub fn hold() -> Held {
+    let rings = rings();
+    Held { _rings: rings, _totals: CLOSED_STATS.lock().unwrap_or_else(|e| e.into_inner()) }
+}
+
+/// In a forked child: it has done nothing yet.
+pub fn reset_totals() {
+    *CLOSED_STATS.lock().unwrap_or_else(|e| e.into_inner()) = Totals::NONE;
+}
+
 pub fn insert(ctx: Arc<Ctx>) {
     rings().insert(ctx.id, ctx);
 }

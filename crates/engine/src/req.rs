@@ -44,6 +44,8 @@ pub mod flag {
     pub const LATER: u32 = 1 << 18;
     /// IOSQE_ASYNC: not inline, on a worker where the operation can block one.
     pub const FORCE_WORKER: u32 = 1 << 19;
+    /// CONNECT was repeated after -ECONNABORTED.
+    pub const RETRIED: u32 = 1 << 20;
     /// CONNECT was started; what is left is to ask for its result.
     pub const IN_PROGRESS: u32 = 1 << 17;
     /// A worker did the blocking part; `issue` finishes it under the lock.

@@ -3,7 +3,7 @@
 use crate::ctx::Ctx;
 use crate::shared::{self, Shared};
 use crate::state::State;
-use crate::{fds, registry, sys, usercopy};
+use crate::{fds, fork, registry, sys, usercopy};
 use soloring_abi::{Errno, Params, raw};
 use soloring_iowq::{Config, Wq};
 use soloring_lock::{CtxLock, current_thread};
@@ -15,8 +15,8 @@ const MAX_ENTRIES: u32 = 32768;
 const MAX_CQ_ENTRIES: u32 = 2 * MAX_ENTRIES;
 
 /// Flags that Linux 6.18 knows and this engine honours. The rest is refused with EINVAL, as an older
-/// kernel would: IOPOLL and HYBRID_IOPOLL (a device's queue is only reachable from the kernel),
-/// SQPOLL with SQ_AFF, ATTACH_WQ, REGISTERED_FD_ONLY, CQE_MIXED (not built yet).
+/// kernel would: REGISTERED_FD_ONLY, CQE_MIXED. On an IOPOLL ring the program reaps by calling in, as with the
+/// kernel's; that workers wait for the device instead of polling it is not visible.
 const FLAGS: u32 = raw::IORING_SETUP_CQSIZE
     | raw::IORING_SETUP_CLAMP
     | raw::IORING_SETUP_R_DISABLED
@@ -28,7 +28,9 @@ const FLAGS: u32 = raw::IORING_SETUP_CQSIZE
     | raw::IORING_SETUP_SINGLE_ISSUER
     | raw::IORING_SETUP_DEFER_TASKRUN
     | raw::IORING_SETUP_NO_MMAP
-    | raw::IORING_SETUP_NO_SQARRAY;
+    | raw::IORING_SETUP_NO_SQARRAY
+    | raw::IORING_SETUP_IOPOLL
+    | raw::IORING_SETUP_HYBRID_IOPOLL;
 
 /// Features that hold here. Not RW_ATTR (integrity metadata needs the device), not
 /// SQPOLL_NONFIXED without SQPOLL, not RECVSEND_BUNDLE without provided buffers.
@@ -56,6 +58,9 @@ fn check_flags(flags: u32) -> Result<(), Errno> {
     if has(raw::IORING_SETUP_TASKRUN_FLAG)
         && !has(raw::IORING_SETUP_COOP_TASKRUN | raw::IORING_SETUP_DEFER_TASKRUN)
     {
+        return Err(Errno::EINVAL);
+    }
+    if has(raw::IORING_SETUP_HYBRID_IOPOLL) && !has(raw::IORING_SETUP_IOPOLL) {
         return Err(Errno::EINVAL);
     }
     if has(raw::IORING_SETUP_DEFER_TASKRUN) && !has(raw::IORING_SETUP_SINGLE_ISSUER) {
@@ -133,6 +138,7 @@ fn rings(p: &Params, layout: Layout) -> Result<Rings, Errno> {
 /// flags that are not honoured here; EMFILE, ENFILE, ENOMEM.
 pub fn setup(entries: u32, params_at: u64) -> Result<i32, Errno> {
     soloring_lock::init();
+    fork::install_hooks();
     let mut p: Params = usercopy::read(params_at)?;
     if p.resv.iter().any(|r| *r != 0) {
         return Err(Errno::EINVAL);
@@ -172,7 +178,6 @@ fn publish(ring_fd: i32, rings: Arc<Rings>, shared: Arc<Shared>, p: &Params) {
     let ctx = Arc::new(Ctx {
         id,
         lock: CtxLock::new(state),
-        shared: Arc::clone(&shared),
         open_fds: AtomicU32::new(1),
         setup_flags: p.flags,
     });

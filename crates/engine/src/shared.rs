@@ -66,6 +66,13 @@ impl Shared {
         Ok(this)
     }
 
+    /// Has the ring descriptor's own eventfd wake this process too: other processes that share the ring
+    /// signal it when they post.
+    pub fn wake_for_ring_fd(&self) {
+        let in_edges = (libc::EPOLLIN | libc::EPOLLET) as u32;
+        let _ = sys::epoll_ctl(self.epfd, libc::EPOLL_CTL_ADD, self.ring_fd, in_edges, WAKE);
+    }
+
     /// Leaves task work and wakes whoever waits on the ring's epoll instance.
     pub fn push(&self, item: TaskWork) {
         self.work.lock().unwrap_or_else(|e| e.into_inner()).push(item);

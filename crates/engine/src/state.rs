@@ -121,6 +121,13 @@ pub struct State {
     /// Clock of waits in enter (IORING_REGISTER_CLOCK).
     pub wait_clock: i32,
     pub personalities: Vec<u16>,
+    /// The submitter is a thread of another process (this one inherited the ring).
+    pub submitter_elsewhere: bool,
+    /// Several processes use this ring; and this one holds its lock word right now.
+    pub multi: bool,
+    pub process_locked: bool,
+    /// Inherited over fork, and not used here yet.
+    pub inherited: bool,
     /// Requests submitted, by opcode.
     pub ops: [u64; 64],
     /// Enters that found enough completions and did not look at the epoll instance.
@@ -171,6 +178,10 @@ impl State {
             timer_set: [0; 3],
             wait_clock: libc::CLOCK_MONOTONIC,
             personalities: Vec::new(),
+            submitter_elsewhere: false,
+            multi: false,
+            process_locked: false,
+            inherited: false,
             ops: [0; 64],
             skipped_polls: 0,
             dying: false,

@@ -4,7 +4,8 @@
 #![allow(unsafe_code)]
 
 use crate::cancel::cancel_slot;
-use crate::complete::{complete, set_fail};
+use crate::complete::complete;
+use crate::fds;
 use crate::issue::{issue_slot, run_ready};
 use crate::ops::Attempt;
 use crate::ops::timeout::start_timer;
@@ -15,7 +16,6 @@ use crate::slab::{ReqId, Where};
 use crate::state::State;
 use crate::sys::{self, sys};
 use crate::timers::CLOCKS;
-use crate::{complete, fds};
 use soloring_abi::{Errno, Opcode};
 
 /// Events taken from the epoll instance at a time.
@@ -146,8 +146,9 @@ fn fire_link_timeout(st: &mut State, slot: u32) {
         Ok(()) => Errno::ETIME,
         Err(e) => e,
     };
-    set_fail(&mut limit);
-    complete::complete(st, Some(slot), limit, res.neg(), 0);
+    // Having fired is not a failure: CQE_SKIP_SUCCESS on it holds.
+    limit.flags |= flag::NO_FAIL;
+    complete(st, Some(slot), limit, res.neg(), 0);
 }
 
 /// Makes the ring's epoll instance wake for the timers of one clock.

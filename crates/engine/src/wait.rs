@@ -7,7 +7,7 @@ use crate::ctx::Ctx;
 use crate::notify::{flush, refresh_ring_fd};
 use crate::state::{Follower, State};
 use crate::sys::{self, sys};
-use crate::{reactor, taskwork};
+use crate::{procs, reactor, taskwork};
 use soloring_abi::Errno;
 use soloring_abi::raw::{IORING_SETUP_TASKRUN_FLAG, IORING_SQ_TASKRUN};
 use soloring_lock::Guard;
@@ -166,6 +166,7 @@ fn lead<'a>(
         taskwork::program_timerfd(st, 2);
     }
     let epfd = st.shared.epfd;
+    procs::leave(st);
     drop(guard);
     soloring_lock::assert_may_block();
     let mut events = taskwork::NO_EVENTS;
@@ -185,7 +186,10 @@ fn lead<'a>(
 }
 
 fn relock(ctx: &Ctx) -> Guard<'_, State> {
-    ctx.lock.lock().expect("this thread gave the guard up before it slept")
+    let mut guard = ctx.lock.lock().expect("this thread gave the guard up before it slept");
+    // Only a ring that was just inherited can fail here, and this thread has used it already.
+    let _ = procs::enter(ctx, &mut guard);
+    guard
 }
 
 /// epoll_pwait2, or epoll_pwait with the timeout rounded up where the kernel is older than 5.11.
@@ -222,6 +226,7 @@ fn follow<'a>(
         Err(e) => return (guard, Err(e)),
     };
     guard.followers.push(Follower { fd, target: p.target, timeouts: p.timeouts });
+    procs::leave(&mut guard);
     drop(guard);
     soloring_lock::assert_may_block();
     let mask = w.sigmask.as_ref().map_or(0, |m| m as *const u64 as usize);

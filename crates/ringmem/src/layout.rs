@@ -30,6 +30,9 @@ pub(crate) mod off {
     pub const SQ_FLAGS: u32 = 36;
     pub const CQ_FLAGS: u32 = 40;
     pub const CQ_OVERFLOW: u32 = 44;
+    /// Padding of the kernel's structure, used by rings that several processes share.
+    pub const SHARED: u32 = 48;
+    pub const PROCESS_LOCK: u32 = 52;
     pub const CQES: u32 = 64;
 }
 

@@ -62,6 +62,8 @@ impl Rings {
             off::SQ_FLAGS,
             off::CQ_FLAGS,
             off::CQ_OVERFLOW,
+            off::SHARED,
+            off::PROCESS_LOCK,
         ] {
             this.word(word).store(0, Ordering::Relaxed);
         }
@@ -200,6 +202,64 @@ impl Rings {
     pub fn cq_overflow_inc(&self) {
         let word = self.word(off::CQ_OVERFLOW);
         word.store(word.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
+    }
+}
+
+/// Rings that several processes use (inherited over fork). The words lie where the program can reach
+/// them, so they decide about waiting and never about memory: a lock that is not given back in time is
+/// taken.
+impl Rings {
+    #[inline]
+    pub fn is_shared_by_processes(&self) -> bool {
+        self.word(off::SHARED).load(Ordering::Relaxed) != 0
+    }
+
+    pub fn set_shared_by_processes(&self) {
+        self.word(off::SHARED).store(1, Ordering::Relaxed);
+    }
+
+    /// Takes the lock word. Holders do not sleep with it; a dead or silly one loses it after a second.
+    pub fn process_lock(&self) {
+        let word = self.word(off::PROCESS_LOCK);
+        let me = std::process::id();
+        for _ in 0..100 {
+            // Acquire: pairs with the release in `process_unlock` of the process that had it before.
+            match word.compare_exchange(0, me, Ordering::Acquire, Ordering::Relaxed) {
+                Ok(_) => return,
+                Err(holder) => self.process_wait(holder),
+            }
+        }
+        // Acquire: as above; the holder is gone or the word is garbage.
+        word.swap(me, Ordering::Acquire);
+    }
+
+    /// Waits up to 10 ms for the holder to leave.
+    fn process_wait(&self, holder: u32) {
+        let limit = [0u64, 10_000_000];
+        // SAFETY: the word is inside the mapped region; the kernel only reads it and the timespec.
+        let _ = unsafe {
+            syscalls::raw_syscall!(
+                syscalls::Sysno::futex,
+                self.rings + off::PROCESS_LOCK as usize,
+                libc::FUTEX_WAIT,
+                holder,
+                limit.as_ptr()
+            )
+        };
+    }
+
+    pub fn process_unlock(&self) {
+        // Release: pairs with the acquire in `process_lock`.
+        self.word(off::PROCESS_LOCK).store(0, Ordering::Release);
+        // SAFETY: the word is inside the mapped region; FUTEX_WAKE does not access it.
+        let _ = unsafe {
+            syscalls::raw_syscall!(
+                syscalls::Sysno::futex,
+                self.rings + off::PROCESS_LOCK as usize,
+                libc::FUTEX_WAKE,
+                1
+            )
+        };
     }
 }
 

@@ -80,10 +80,16 @@ pub struct OpDef {
     pub iopoll: bool,
     /// Blocks on readiness, not on storage: IOSQE_ASYNC re-tries by polling instead of blocking a worker.
     pub pollable: bool,
+    /// Whether `run` on this file is better than waiting for readiness.
+    pub block_when: fn(&Req) -> bool,
     /// `run` exists.
     pub has_run: bool,
     /// Supported: reported by IORING_REGISTER_PROBE.
     pub supported: bool,
+}
+
+pub fn always(_: &Req) -> bool {
+    true
 }
 
 pub fn no_prep(_: &mut State, _: &mut Req) -> Result<(), Errno> {
@@ -119,6 +125,7 @@ pub const UNSUPPORTED: OpDef = OpDef {
     always_async: false,
     iopoll: false,
     pollable: false,
+    block_when: always,
     has_run: false,
     supported: false,
 };

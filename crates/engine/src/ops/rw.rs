@@ -18,6 +18,7 @@ const RW: OpDef = OpDef {
     issue,
     run,
     has_run: true,
+    block_when: is_storage,
     stabilise,
     needs_file: true,
     ioprio: true,
@@ -191,6 +192,13 @@ fn may_be_direct(req: &Req) -> bool {
     }
 }
 
+/// What an IOPOLL ring reads and writes: storage opened O_DIRECT.
+fn is_direct_storage(req: &Req) -> bool {
+    let direct =
+        || sys::fcntl(req.fd(), libc::F_GETFL, 0).is_ok_and(|f| f as i32 & libc::O_DIRECT != 0);
+    is_storage(req) && direct()
+}
+
 fn done(req: &mut Req, total: i32) -> Outcome {
     let wanted = req.done as u64 + left(req);
     if (total as u64) < wanted {
@@ -200,6 +208,9 @@ fn done(req: &mut Req, total: i32) -> Outcome {
 }
 
 fn issue(st: &mut State, req: &mut Req, attempt: Attempt) -> Outcome {
+    if st.setup_has(raw::IORING_SETUP_IOPOLL) && !is_direct_storage(req) {
+        return Outcome::err(Errno::EOPNOTSUPP);
+    }
     if is_fixed_buf(req) && req.held_buf.is_none() {
         if let Err(e) = import_fixed(st, req) {
             return Outcome::err(e);

@@ -36,6 +36,7 @@ pub const SHUTDOWN: OpDef =
     OpDef { prep: shutdown_prep, issue: shutdown_issue, needs_file: true, ..BASE };
 
 const POLLOUT: u32 = libc::POLLOUT as u32;
+const ECONNABORTED: Errno = Errno(libc::ECONNABORTED);
 const EISCONN: Errno = Errno(libc::EISCONN);
 const SOCK_FLAGS: u32 = (libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK) as u32;
 
@@ -173,7 +174,7 @@ fn socket_error(fd: i32) -> Result<i32, Errno> {
     Ok(-error)
 }
 
-fn connect_issue(_: &mut State, req: &mut Req, attempt: Attempt) -> Outcome {
+fn connect_issue(st: &mut State, req: &mut Req, attempt: Attempt) -> Outcome {
     let fd = req.fd();
     let started = req.has(flag::IN_PROGRESS);
     if let (true, Attempt::Ready(events)) = (started, attempt) {
@@ -192,6 +193,11 @@ fn connect_issue(_: &mut State, req: &mut Req, attempt: Attempt) -> Outcome {
         }
         // A UNIX listener whose backlog is full: its space cannot be polled for, only waited for.
         Err(Errno::EAGAIN) => Outcome::Punt(Class::Unbounded),
+        // A UNIX peer that was torn down meanwhile: once more, as the kernel does.
+        Err(ECONNABORTED) if !req.has(flag::RETRIED) => {
+            req.flags |= flag::RETRIED;
+            connect_issue(st, req, attempt)
+        }
         // The connection of the earlier attempt stands, or says why not.
         Err(Errno::EBADFD | EISCONN) if started => socket_error(fd).into(),
         Err(e) => Outcome::err(e),

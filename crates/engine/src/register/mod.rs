@@ -56,7 +56,7 @@ pub fn register(ctx: &Ctx, opcode: u32, arg: Arg) -> Result<i32, Errno> {
 /// As [`register`].
 pub fn lock_for_register(ctx: &Ctx, opcode: u32) -> Result<Guard<'_, State>, Errno> {
     let guard = ctx.lock.lock().map_err(|_| Errno::EBUSY)?;
-    if guard.submitter.is_some_and(|owner| owner != current_thread()) {
+    if guard.submitter.is_some_and(|owner| owner != current_thread()) || guard.submitter_elsewhere {
         return Err(Errno::EEXIST);
     }
     if guard.restricted && guard.restrictions.register_ops >> opcode & 1 == 0 {

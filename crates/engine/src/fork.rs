@@ -1,0 +1,93 @@
+//! fork: what a child keeps of its parent's rings, and how the two share one.
+//!
+//! Ring memory, descriptors, registered files and buffers follow the child. Requests, armed polls,
+//! workers and timers belong to the process that submitted them: they start empty here. The child's own
+//! epoll instance is made at its first use of the ring.
+#![allow(unsafe_code)]
+
+use crate::index::Index;
+use crate::req::{File, NIL};
+use crate::slab::Slab;
+use crate::state::{Leader, State, SubmitLink, Watch};
+use crate::timers::Timers;
+use crate::{fds, reactor, registry};
+use soloring_abi::raw;
+use std::cell::RefCell;
+use std::sync::Once;
+
+thread_local! {
+    /// Held by the thread that forks, from before to after: no other thread is inside the registry.
+    static HELD: RefCell<Option<registry::Held>> = const { RefCell::new(None) };
+}
+
+/// Has the three hooks called around every fork of this process. Idempotent.
+pub fn install_hooks() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        // SAFETY: the three functions live as long as the library; glibc calls them on the thread that forks.
+        unsafe { libc::pthread_atfork(Some(prepare), Some(parent), Some(child)) };
+    });
+}
+
+extern "C" fn prepare() {
+    let held = registry::hold();
+    HELD.with(|h| *h.borrow_mut() = Some(held));
+}
+
+extern "C" fn parent() {
+    HELD.with(|h| drop(h.borrow_mut().take()));
+}
+
+extern "C" fn child() {
+    HELD.with(|h| drop(h.borrow_mut().take()));
+    soloring_lock::after_fork_child();
+    reactor::reset_after_fork();
+    registry::reset_totals();
+    for ctx in registry::all() {
+        // SAFETY: the child has one thread, which is in fork and in no ring; a state that another thread
+        // of the parent was changing is emptied below without being read, as far as it is private.
+        unsafe { ctx.lock.reset_after_fork() };
+        if let Ok(mut st) = ctx.lock.lock() {
+            st.unbias();
+            forget_private(&mut st);
+        }
+    }
+}
+
+/// Leaves behind everything that belongs to the parent. Its memory is leaked where another thread may
+/// have been changing it.
+fn forget_private(st: &mut State) {
+    for slot in st.slab.indices().collect::<Vec<_>>() {
+        if let File::Own(fd) = st.slab.get(slot).file {
+            // The duplicate only; the entry in the parent's epoll instance is the parent's.
+            fds::close_private(fd);
+        }
+    }
+    std::mem::forget(std::mem::replace(&mut st.slab, Slab::default()));
+    std::mem::forget(std::mem::replace(&mut st.by_user_data, Index::default()));
+    std::mem::forget(std::mem::replace(&mut st.by_file, Index::default()));
+    std::mem::forget(std::mem::replace(&mut st.timers, Timers::default()));
+    std::mem::forget(std::mem::take(&mut st.counted));
+    std::mem::forget(std::mem::take(&mut st.ready));
+    std::mem::forget(std::mem::take(&mut st.deferred));
+    std::mem::forget(std::mem::take(&mut st.followers));
+    st.wq.reset_after_fork();
+    fds::close_private(st.shared.epfd);
+    fds::close_private(st.shared.wake_fd);
+    for fd in st.timer_fds {
+        fds::close_private(fd);
+    }
+    st.timer_fds = [-1; 3];
+    st.timer_set = [0; 3];
+    st.link = SubmitLink { head: NIL, last: NIL };
+    st.drained = 0;
+    st.drain_active = false;
+    st.drain_next = false;
+    st.leader = Leader::default();
+    st.watch = Watch::Off;
+    st.armed = 0;
+    st.punted = 0;
+    st.ops = [0; 64];
+    st.submitter_elsewhere = st.setup_has(raw::IORING_SETUP_SINGLE_ISSUER);
+    st.inherited = true;
+}
