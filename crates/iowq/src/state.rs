@@ -158,12 +158,18 @@ impl<W> State<W> {
         self.calling = false;
     }
 
-    /// The worker could not be created. Gives the works that would wait for ever if there is no
-    /// other worker: all.
-    pub(crate) fn create_failed(&mut self) -> Vec<Box<dyn Work>> {
+    /// The worker could not be created. What is there is left to the workers that exist: one that
+    /// went to sleep during the attempt is to be woken. When there is none, all works are given
+    /// back, for they would wait for ever.
+    pub(crate) fn create_failed(&mut self) -> (Vec<Box<dyn Work>>, Call<W>) {
         self.calling = false;
         self.threads -= 1;
-        if self.threads == 0 { self.drain() } else { Vec::new() }
+        if self.threads == 0 {
+            return (self.drain(), Call::Nobody);
+        }
+        // Those that run will come for work when they are done; another attempt would fail as well.
+        let call = if self.idle.is_empty() { Call::Nobody } else { self.call() };
+        (Vec::new(), call)
     }
 
     /// Starts the oldest work that may run, on `worker`.

@@ -114,7 +114,8 @@ impl Pool {
             Ok(()) => add(&self.totals.workers_created),
             Err(errno) => {
                 add(&self.totals.workers_failed);
-                let stranded = self.lock().create_failed();
+                let (stranded, call) = self.lock().create_failed();
+                self.carry_out(call);
                 for work in stranded {
                     work.failed(errno);
                 }

@@ -329,3 +329,26 @@ fn a_signal_that_a_work_never_noticed_does_not_reach_the_next() {
         rig.finish(2, limit);
     });
 }
+
+/// While one thread tries in vain to create a worker, another queues for a worker that has gone to
+/// sleep meanwhile.
+#[test]
+fn a_failed_creation_wakes_who_sleeps() {
+    explore(|| {
+        let limit = [2, 1];
+        let rig = Arc::new(Rig::new(limit));
+        rig.queue(0, Class::Bounded, None, Call);
+        machine().short_of_threads.set(true);
+        let other = Arc::clone(&rig);
+        let side = shuttle::thread::spawn(move || {
+            other.log.wait(2);
+            other.queue(2, Class::Bounded, None, Call)
+        });
+        while rig.wq.stats().started == 0 {
+            yield_now();
+        }
+        rig.queue(1, Class::Bounded, None, Call);
+        side.join().unwrap();
+        Arc::into_inner(rig).unwrap().finish(3, limit);
+    });
+}

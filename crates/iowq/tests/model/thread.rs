@@ -1,6 +1,7 @@
 //! Threads are shuttle's tasks, numbered; creation may fail.
 
 use crate::machine::{chance, machine};
+use shuttle::rand::{Rng, thread_rng};
 use std::cell::Cell;
 use std::time::Duration;
 
@@ -10,6 +11,10 @@ thread_local! {
 
 pub(crate) fn spawn(body: impl FnOnce() + Send + 'static) -> Result<(), i32> {
     if machine().short_of_threads.get() && chance(2) {
+        // It takes its time to fail; others may do a good deal meanwhile.
+        for _ in 0..thread_rng().gen_range(0..40) {
+            shuttle::thread::yield_now();
+        }
         return Err(libc::EAGAIN);
     }
     let tid = NEXT_TID.get();
