@@ -71,8 +71,9 @@ impl Side for Ours {
     }
     fn post(&mut self, n: u64) {
         for _ in 0..n {
-            self.wq.queue(Box::new(Count(Arc::clone(&self.done))), Class::Bounded, None);
+            self.wq.enqueue(Box::new(Count(Arc::clone(&self.done))), Class::Bounded, None);
         }
+        self.wq.kick();
         self.posted += n;
     }
     fn wait(&mut self) {

@@ -38,9 +38,9 @@
 //!
 //! # Contracts
 //!
-//! - [`Wq::queue`], [`Wq::cancel`] and [`Wq::shutdown`] wait for nothing but a mutex that is held
-//!   for some hundred nanoseconds, and in `queue` at times for the creation of one thread. They may
-//!   be called with the ring's lock held.
+//! - [`Wq::enqueue`], [`Wq::cancel`] and [`Wq::shutdown`] wait for nothing but a mutex that is held
+//!   for some hundred nanoseconds; [`Wq::queue`] and [`Wq::kick`] at times also for the creation of
+//!   one thread. They may be called with the ring's lock held; `kick` is better called after it.
 //! - No lock of the pool is held while a work or a callback runs.
 //! - They must not be entered from a signal handler that interrupted one of them on the same thread
 //!   and pool: the mutex is not re-entrant. The engine answers -EBUSY before it comes to that.

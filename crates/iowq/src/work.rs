@@ -15,7 +15,7 @@ pub enum Class {
 /// One punted request. The pool calls exactly one of the three, once.
 ///
 /// None is called with a lock of the pool held, so each may call back into it. `cancelled` and
-/// `failed` may run on the thread that is inside [`crate::Wq::cancel`], [`crate::Wq::queue`] or
+/// `failed` may run on the thread that is inside [`crate::Wq::cancel`], [`crate::Wq::queue`], [`crate::Wq::kick`] or
 /// [`crate::Wq::shutdown`], with whatever locks that thread holds: they must do no more than
 /// enqueue a completion.
 pub trait Work: Send {

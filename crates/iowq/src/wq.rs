@@ -1,7 +1,7 @@
 //! The pool as the engine sees it.
 #![allow(unsafe_code)]
 
-use crate::state::Found;
+use crate::state::{Call, Found};
 use crate::sys::ErrnoGuard;
 use crate::work::{CancelOutcome, Class, Ticket, Work};
 use crate::worker::{Pool, Totals, Worker, add};
@@ -98,18 +98,39 @@ impl Wq {
         PoolRef { pool, of: PhantomData }
     }
 
-    /// Queues a work. Works with the same hash never run two at once, and run in the order of
-    /// queueing; without a hash there is no order.
-    ///
-    /// May call a work's `failed` (no worker, and none can be created) or, after `shutdown`,
-    /// `cancelled` before it returns.
+    /// Queues a work and calls a worker for it: [`Wq::enqueue`] and [`Wq::kick`] in one.
     pub fn queue(&self, work: Box<dyn Work>, class: Class, hash: Option<u64>) -> Ticket {
+        self.take_in(work, class, hash, true)
+    }
+
+    /// Queues a work. Works with the same hash never run two at once, and run in the order of
+    /// queueing; without a hash there is no order. After `shutdown` the work's `cancelled` is called
+    /// before this returns.
+    ///
+    /// No worker is called: [`Wq::kick`] must follow, once for any number of works. Queueing makes no
+    /// system call, so the works of one submission can be queued with the ring's lock held, and
+    /// without being preempted by the worker that was called for the first of them.
+    pub fn enqueue(&self, work: Box<dyn Work>, class: Class, hash: Option<u64>) -> Ticket {
+        self.take_in(work, class, hash, false)
+    }
+
+    /// Wakes or creates a worker if there is work for one; it calls the next.
+    ///
+    /// Calls `failed` of everything queued if no worker can be created and there is none.
+    pub fn kick(&self) {
+        let _errno = ErrnoGuard::new();
+        let pool = self.pool();
+        let call = pool.lock().call();
+        pool.carry_out(call);
+    }
+
+    fn take_in(&self, work: Box<dyn Work>, class: Class, hash: Option<u64>, kick: bool) -> Ticket {
         let _errno = ErrnoGuard::new();
         let pool = self.pool();
         let mut state = pool.lock();
         match state.push(work, class, hash) {
             Ok(ticket) => {
-                let call = state.call();
+                let call = if kick { state.call() } else { Call::Nobody };
                 drop(state);
                 pool.carry_out(call);
                 ticket

@@ -144,7 +144,13 @@ impl Rig {
 
     fn queue(&self, id: u32, class: Class, hash: Option<u64>, does: Does) -> Ticket {
         let log = Arc::clone(&self.log);
-        self.wq.queue(Box::new(Job { id, class, hashed: hash.is_some(), does, log }), class, hash)
+        let job = Box::new(Job { id, class, hashed: hash.is_some(), does, log });
+        if chance(2) {
+            return self.wq.queue(job, class, hash);
+        }
+        let ticket = self.wq.enqueue(job, class, hash);
+        self.wq.kick();
+        ticket
     }
 
     /// All works have ended: nothing was lost, nobody panicked, and every worker leaves.
@@ -350,5 +356,22 @@ fn a_failed_creation_wakes_who_sleeps() {
         rig.queue(1, Class::Bounded, None, Call);
         side.join().unwrap();
         Arc::into_inner(rig).unwrap().finish(3, limit);
+    });
+}
+
+#[test]
+fn one_kick_serves_many() {
+    explore(|| {
+        let limit = [2, 2];
+        let rig = Rig::new(limit);
+        for id in 0..4 {
+            let class = if id < 2 { Class::Bounded } else { Class::Unbounded };
+            // The earlier ones wait for the later ones.
+            let does = if id % 2 == 0 { Await(id + 1) } else { Call };
+            let log = Arc::clone(&rig.log);
+            rig.wq.enqueue(Box::new(Job { id, class, hashed: false, does, log }), class, None);
+        }
+        rig.wq.kick();
+        rig.finish(4, limit);
     });
 }
