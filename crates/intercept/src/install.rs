@@ -1,7 +1,7 @@
 //! Putting the interception in force for the current process.
 #![allow(unsafe_code)]
 
-use crate::{dispatch, filter, patch, sigsys, stack};
+use crate::{dispatch, filter, library, patch, sigsys, stack};
 use soloring_engine::uapi;
 use std::{fmt, io};
 
@@ -66,6 +66,7 @@ pub fn install() -> Result<Installed, InstallError> {
         }
     };
     patch::scan();
+    library::redirect_syscall();
     Ok(Installed { patched_sites: patch::patched_sites(), inherited })
 }
 

@@ -3,6 +3,7 @@
 
 use crate::entry::{self, Vectors};
 use crate::raw;
+use std::sync::atomic::{AtomicU64, Ordering};
 use syscalls::Sysno;
 
 const PAGE: usize = 4096;
@@ -34,29 +35,48 @@ impl Arenas {
         back: usize,
         vectors: Vectors,
     ) -> Option<usize> {
-        let mut code = [0u8; 128];
-        let mut len = 0;
-        let mut put = |bytes: &[u8]| {
-            code[len..len + bytes.len()].copy_from_slice(bytes);
-            len += bytes.len();
-        };
-        put(&[0xb8]); // mov $nr, %eax
-        put(&nr.to_le_bytes());
-        put(between);
-        put(&[0x48, 0xb9]); // movabs $back, %rcx
-        put(&back.to_le_bytes());
-        put(&[0xff, 0x25, 0, 0, 0, 0]); // jmp *0(%rip)
-        put(&(entry::address(vectors)).to_le_bytes());
-        let page = self.page_near(back, len)?;
+        let mut code = Code::new();
+        code.put(&[0xb8]); // mov $nr, %eax
+        code.put(&nr.to_le_bytes());
+        code.put(between);
+        code.put(&[0x48, 0xb9]); // movabs $back, %rcx
+        code.put(&back.to_le_bytes());
+        code.jump(entry::address(vectors));
+        self.place(&code, back)
+    }
+
+    /// Writes a trampoline for the entry of the C library's `syscall()`, which takes the number as its
+    /// first argument: ring calls go to `ring_call`, a function of the same signature, others through
+    /// `displaced`, the instructions that stood at the entry, to `back`, where it goes on.
+    pub(crate) fn add_function(
+        &mut self,
+        displaced: &[u8],
+        back: usize,
+        ring_call: usize,
+    ) -> Option<usize> {
+        let mut code = Code::new();
+        code.put(&[0x48, 0x8d, 0x87]); // lea -425(%rdi), %rax
+        code.put(&(-425i32).to_le_bytes());
+        code.put(&[0x48, 0x83, 0xf8, 2]); // cmp $2, %rax
+        code.put(&[0x77, Code::JUMP_LEN]); // ja: over the jump
+        code.jump(ring_call);
+        code.put(displaced);
+        code.jump(back);
+        self.place(&code, back)
+    }
+
+    /// Copies finished code into a page within reach of `near`.
+    fn place(&mut self, code: &Code, near: usize) -> Option<usize> {
+        let page = self.page_near(near, code.len)?;
         let at = page.at + page.used;
-        page.used = (page.used + len).next_multiple_of(16);
-        let at_page = page.at;
-        if !protect(at_page, PAGE, libc::PROT_READ | libc::PROT_WRITE | libc::PROT_EXEC) {
+        page.used = (page.used + code.len).next_multiple_of(16);
+        let start = page.at;
+        if !protect(start, PAGE, libc::PROT_READ | libc::PROT_WRITE | libc::PROT_EXEC) {
             return None;
         }
         // SAFETY: the page is ours and writable now; the bytes from `used` on belong to no trampoline.
-        unsafe { std::ptr::copy_nonoverlapping(code.as_ptr(), at as *mut u8, len) };
-        protect(at_page, PAGE, libc::PROT_READ | libc::PROT_EXEC);
+        unsafe { std::ptr::copy_nonoverlapping(code.bytes.as_ptr(), at as *mut u8, code.len) };
+        protect(start, PAGE, libc::PROT_READ | libc::PROT_EXEC);
         Some(at)
     }
 
@@ -73,6 +93,63 @@ impl Arenas {
         };
         Some(&mut self.pages[at])
     }
+}
+
+/// Machine code under construction.
+struct Code {
+    bytes: [u8; 128],
+    len: usize,
+}
+
+impl Code {
+    /// Bytes of [`Code::jump`].
+    const JUMP_LEN: u8 = 14;
+
+    fn new() -> Code {
+        Code { bytes: [0; 128], len: 0 }
+    }
+    fn put(&mut self, bytes: &[u8]) {
+        self.bytes[self.len..self.len + bytes.len()].copy_from_slice(bytes);
+        self.len += bytes.len();
+    }
+    /// A jump to anywhere, which changes no register.
+    fn jump(&mut self, target: usize) {
+        self.put(&[0xff, 0x25, 0, 0, 0, 0]); // jmp *0(%rip)
+        self.put(&target.to_le_bytes());
+    }
+}
+
+/// Overwrites the five bytes at `at` with a jump to `target`, within reach; false where the system or
+/// other threads forbid it. `prot` is the protection of the text there, `single` whether this process
+/// certainly has one thread: with more, only one aligned word can change without a torn instruction.
+///
+/// # Safety
+/// The bytes are text that may be replaced: nobody jumps between them.
+pub(crate) unsafe fn redirect(at: usize, target: usize, prot: i32, single: bool) -> bool {
+    let (word, shift) = (at & !7, at & 7);
+    let in_word = shift + 5 <= 8;
+    if !(single || in_word) || !protect(at, 5, prot | libc::PROT_WRITE) {
+        return false;
+    }
+    let distance = (target as i64 - (at as i64 + 5)) as i32;
+    let mut jump = [0xe9, 0, 0, 0, 0];
+    jump[1..].copy_from_slice(&distance.to_le_bytes());
+    if in_word {
+        let word = word as *mut u64;
+        // SAFETY: the word lies in the page made writable; one store replaces the instruction.
+        unsafe {
+            let mut bytes = word.read_volatile().to_le_bytes();
+            bytes[shift..shift + 5].copy_from_slice(&jump);
+            // Release orders the trampoline's bytes before the jump to them; a processor that fetches
+            // the jump fetches them coherently.
+            AtomicU64::from_ptr(word).store(u64::from_le_bytes(bytes), Ordering::Release);
+        }
+    } else {
+        // SAFETY: writable, and no other thread to see five bytes half-done.
+        unsafe { std::ptr::copy_nonoverlapping(jump.as_ptr(), at as *mut u8, 5) };
+    }
+    protect(at, 5, prot);
+    true
 }
 
 /// A new page within reach of `site`: below it by growing steps, so that the heap above a program's
