@@ -2,10 +2,10 @@
 //!
 //! Nothing here issues a request. What may run next is put on `State::ready`, for the driver.
 
-use crate::req::{NIL, Req, flag};
+use crate::req::{File, NIL, Req, flag};
 use crate::slab::Where;
 use crate::state::State;
-use soloring_abi::{Errno, Opcode, raw, sqe_flags};
+use soloring_abi::{Errno, Opcode, sqe_flags};
 
 /// Marks a request as failed: its chain breaks, and a skipped CQE is posted after all.
 pub fn set_fail(req: &mut Req) {
@@ -58,6 +58,26 @@ fn complete_alone(st: &mut State, slot: u32, res: i32) {
     post(st, &req, res, 0, [0; 2]);
     st.release_resources(&mut req);
     st.slab.release(slot);
+}
+
+/// Completes a request that was done inline, straight from the SQ: it has no slot, no chain, and holds
+/// nothing but perhaps its copied arguments.
+#[inline]
+pub fn complete_inline(st: &mut State, req: &mut Req, res: i32, cflags: u32) {
+    debug_assert!(req.next == NIL && !matches!(req.file, File::Own(_)));
+    if req.has(flag::SKIP_CQE) {
+        return complete_inline_slow(st, req, res, cflags);
+    }
+    let cqe = soloring_abi::Cqe { user_data: req.sqe.user_data, res, flags: cflags };
+    st.cq.post(&st.rings, cqe, [0; 2]);
+    if st.drain_active {
+        queue_deferred(st);
+    }
+}
+
+#[cold]
+fn complete_inline_slow(st: &mut State, req: &mut Req, res: i32, cflags: u32) {
+    complete(st, None, std::mem::take(req), res, cflags);
 }
 
 /// What becomes of the requests linked behind one that is done.
@@ -168,6 +188,3 @@ pub fn flush_counted(st: &mut State) -> bool {
 /// Flags that a request's stub in the slab owns while a worker has the request itself.
 pub const CHAIN_FLAGS: u32 =
     flag::ARM_LTIMEOUT | flag::HAS_LTIMEOUT | flag::CANCELED | flag::INTERRUPTED;
-
-/// `cqe->flags` bit for "more to come".
-pub const MORE: u32 = raw::IORING_CQE_F_MORE;

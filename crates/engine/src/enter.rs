@@ -2,7 +2,7 @@
 
 use crate::ctx::Ctx;
 use crate::notify::{flush, refresh_ring_fd};
-use crate::state::State;
+use crate::state::{State, Watch};
 use crate::submit::submit;
 use crate::wait::{WaitFor, make_progress, wait};
 use crate::{exit, procs, reactor, sys, usercopy};
@@ -38,48 +38,60 @@ pub fn enter(
     arg: u64,
     argsz: usize,
 ) -> Result<u32, Errno> {
-    let mut guard = ctx.lock.lock().map_err(|_| Errno::EBUSY)?;
+    // The guard stays where it is made until the ring has to wait: moving it costs a busy ring more than
+    // the lock does.
+    let Ok(mut guard) = ctx.lock.lock() else { return Err(Errno::EBUSY) };
     if guard.setup_has(raw::IORING_SETUP_R_DISABLED) {
         return Err(Errno::EBADFD);
     }
     procs::enter(ctx, &mut guard)?;
-    let (mut guard, result) = enter_locked(ctx, guard, to_submit, min_complete, flags, arg, argsz);
-    procs::leave(&mut guard);
-    result
-}
-
-#[inline]
-fn enter_locked<'a>(
-    ctx: &'a Ctx,
-    mut guard: Guard<'a, State>,
-    to_submit: u32,
-    min_complete: u32,
-    flags: u32,
-    arg: u64,
-    argsz: usize,
-) -> (Guard<'a, State>, Result<u32, Errno>) {
     let mut submitted = 0;
     if to_submit > 0 {
         if let Err(e) = check_submitter(&guard) {
-            return (guard, Err(e));
+            procs::leave(&mut guard);
+            return Err(e);
         }
         submitted = submit(&mut guard, to_submit);
         flush(&mut guard);
-        if submitted != to_submit {
-            leave(ctx, &mut guard);
-            return (guard, Ok(submitted));
-        }
     }
-    if flags & raw::IORING_ENTER_GETEVENTS == 0 {
-        if guard.recheck && !guard.setup_has(raw::IORING_SETUP_DEFER_TASKRUN) {
-            make_progress(&mut guard, true);
-        }
-        leave(ctx, &mut guard);
-        return (guard, Ok(submitted));
+    let wants_events = flags & raw::IORING_ENTER_GETEVENTS != 0 && submitted == to_submit;
+    // The common case of a busy ring: everything that was asked for is there, nothing else to do.
+    let content = || guard.is_quiet() && guard.cq.ready(&guard.rings) >= min_complete.max(1);
+    if wants_events && !(arg == 0 && content()) {
+        let w = wait_for(&guard, min_complete, flags, arg, argsz);
+        return wait_slow(ctx, guard, submitted, w);
     }
-    let (mut guard, waited) = getevents(ctx, guard, min_complete, flags, arg, argsz);
+    if guard.recheck && !guard.setup_has(raw::IORING_SETUP_DEFER_TASKRUN) {
+        make_progress(&mut guard, true);
+    }
     leave(ctx, &mut guard);
-    (guard, if submitted > 0 { Ok(submitted) } else { waited.map(|()| 0) })
+    Ok(submitted)
+}
+
+/// The rest of an enter that has to look for completions, and perhaps to sleep.
+#[inline(never)]
+fn wait_slow<'a>(
+    ctx: &'a Ctx,
+    mut guard: Guard<'a, State>,
+    submitted: u32,
+    w: Result<WaitFor, Errno>,
+) -> Result<u32, Errno> {
+    let waited = match w {
+        Err(e) => Err(e),
+        Ok(_)
+            if guard.setup_has(raw::IORING_SETUP_DEFER_TASKRUN)
+                && check_submitter(&guard).is_err() =>
+        {
+            Err(Errno::EEXIST)
+        }
+        Ok(w) => {
+            let (back, waited) = wait(ctx, guard, &w);
+            guard = back;
+            waited
+        }
+    };
+    leave(ctx, &mut guard);
+    if submitted > 0 { Ok(submitted) } else { waited.map(|()| 0) }
 }
 
 /// On a SINGLE_ISSUER ring only the submitter may go on.
@@ -97,33 +109,19 @@ pub fn check_submitter(st: &State) -> Result<(), Errno> {
     }
 }
 
+#[inline]
 fn leave(ctx: &Ctx, guard: &mut Guard<'_, State>) {
     let st = &mut **guard;
+    procs::leave(st);
     if st.shared.is_watched() {
         refresh_ring_fd(st);
     }
     if st.dying && !st.leader.present && st.ring_fd >= 0 {
         return exit::finish(ctx, st);
     }
-    reactor::watch(st, ctx.id);
-}
-
-fn getevents<'a>(
-    ctx: &'a Ctx,
-    guard: Guard<'a, State>,
-    min_complete: u32,
-    flags: u32,
-    arg: u64,
-    argsz: usize,
-) -> (Guard<'a, State>, Result<(), Errno>) {
-    let w = match wait_for(&guard, min_complete, flags, arg, argsz) {
-        Ok(w) => w,
-        Err(e) => return (guard, Err(e)),
-    };
-    if guard.setup_has(raw::IORING_SETUP_DEFER_TASKRUN) && check_submitter(&guard).is_err() {
-        return (guard, Err(Errno::EEXIST));
+    if st.watch != Watch::Off || st.armed + st.punted != 0 || !st.timers.is_empty() {
+        reactor::watch(st, ctx.id);
     }
-    wait(ctx, guard, &w)
 }
 
 /// Reads the argument block of a wait.

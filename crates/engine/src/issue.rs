@@ -3,7 +3,7 @@
 //! inline attempt -> done | armed for readiness | punted to a worker | timer started.
 
 use crate::arm::arm;
-use crate::complete::{complete, complete_big};
+use crate::complete::{complete, complete_big, complete_inline};
 use crate::fds;
 use crate::ops::{Attempt, OpDef, Outcome, poll, timeout};
 use crate::optable::TABLE;
@@ -60,23 +60,26 @@ fn high_fd(opcode: u8, fd: i32) -> Result<(), Errno> {
     Ok(())
 }
 
-/// Issues a request that has no slot yet: the common case, straight from the SQ.
+/// Issues a request that has no slot yet: the common case, straight from the SQ. `req` stays the
+/// caller's to use again.
 #[inline]
-pub fn issue_new(st: &mut State, mut req: Req) {
-    let def = def_of(&req);
+pub fn issue_new(st: &mut State, req: &mut Req) {
+    let def = def_of(req);
     if def.needs_file {
-        if let Err(e) = resolve_file(st, &mut req) {
-            return complete(st, None, req, e.neg(), 0);
+        if let Err(e) = resolve_file(st, req) {
+            return complete_inline(st, req, e.neg(), 0);
         }
     }
-    match (def.issue)(st, &mut req, Attempt::First) {
-        Outcome::Done(res, cflags) => complete(st, None, req, res, cflags),
-        Outcome::DoneBig(res, extra) => complete_big(st, None, req, res, 0, extra),
-        outcome => {
-            let slot = st.slab.insert(Req::default(), Where::Out);
-            act(st, slot, req, outcome);
-        }
+    match (def.issue)(st, req, Attempt::First) {
+        Outcome::Done(res, cflags) => complete_inline(st, req, res, cflags),
+        outcome => issue_new_slow(st, req, outcome),
     }
+}
+
+#[inline(never)]
+fn issue_new_slow(st: &mut State, req: &mut Req, outcome: Outcome) {
+    let slot = st.slab.insert(Req::default(), Where::Out);
+    act(st, slot, std::mem::take(req), outcome);
 }
 
 /// Issues the request in `slot` (again).

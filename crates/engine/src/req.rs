@@ -157,6 +157,24 @@ impl Req {
         Req { sqe, next: NIL, head: NIL, ..Req::default() }
     }
 
+    /// Makes this the request of another SQE. For the submission loop, which uses one request in place
+    /// for everything that is done inline: only what an inline attempt can have left is reset.
+    #[inline]
+    pub fn reset(&mut self, sqe: Sqe) {
+        debug_assert!(self.held_file.is_none() && self.held_buf.is_none());
+        self.sqe = sqe;
+        self.flags = 0;
+        self.next = NIL;
+        self.head = NIL;
+        self.file = File::None;
+        self.done = 0;
+        self.res = 0;
+        self.buf_id = 0;
+        if !matches!(self.data, AsyncData::None) {
+            self.data = AsyncData::None;
+        }
+    }
+
     #[inline]
     pub fn has(&self, flag: u32) -> bool {
         self.flags & flag != 0

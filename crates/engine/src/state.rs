@@ -188,6 +188,15 @@ impl State {
         }
     }
 
+    /// Nothing waits anywhere: no file, worker, timer, task work or overflow needs a look.
+    #[inline]
+    pub fn is_quiet(&self) -> bool {
+        self.armed + self.punted == 0
+            && self.timers.is_empty()
+            && !self.shared.has_work()
+            && !self.cq.has_overflow()
+    }
+
     #[inline]
     pub fn setup_has(&self, flag: u32) -> bool {
         self.setup_flags & flag != 0

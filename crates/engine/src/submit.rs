@@ -5,7 +5,7 @@ use crate::issue::{def_of, issue_new, run_ready};
 use crate::req::{NIL, Req, flag};
 use crate::slab::Where;
 use crate::state::State;
-use soloring_abi::{Errno, Sqe, op, raw, sqe_flags};
+use soloring_abi::{Errno, op, raw, sqe_flags};
 
 const LINK_FLAGS: u8 = sqe_flags::IO_LINK | sqe_flags::IO_HARDLINK;
 const COMMON_FLAGS: u8 =
@@ -17,6 +17,8 @@ pub fn submit(st: &mut State, to_submit: u32) -> u32 {
     let available = st.rings.sq_tail().wrapping_sub(st.sq_head).min(entries);
     let wanted = to_submit.min(available);
     let mut taken = 0;
+    // One request in place for everything that completes inline.
+    let mut req = Req::default();
     st.inline = true;
     while taken < wanted {
         let pos = st.sq_head;
@@ -25,9 +27,9 @@ pub fn submit(st: &mut State, to_submit: u32) -> u32 {
             st.rings.sq_dropped_inc();
             break;
         };
-        let sqe = st.rings.sqe(index);
+        req.reset(st.rings.sqe(index));
         taken += 1;
-        if submit_one(st, sqe).is_err() && !st.setup_has(raw::IORING_SETUP_SUBMIT_ALL) {
+        if submit_one(st, &mut req).is_err() && !st.setup_has(raw::IORING_SETUP_SUBMIT_ALL) {
             break;
         }
     }
@@ -43,20 +45,19 @@ pub fn submit(st: &mut State, to_submit: u32) -> u32 {
 }
 
 #[inline]
-fn submit_one(st: &mut State, sqe: Sqe) -> Result<(), Errno> {
-    let mut req = Req::new(sqe);
-    st.ops[(sqe.opcode & 63) as usize] += 1;
-    let plain = sqe.flags & !sqe_flags::FIXED_FILE == 0 && st.link.head == NIL;
-    match init(st, &mut req) {
-        Ok(()) if plain && !req.has(flag::FORCE_ASYNC) && !def_of(&req).always_async => {
+fn submit_one(st: &mut State, req: &mut Req) -> Result<(), Errno> {
+    st.ops[(req.sqe.opcode & 63) as usize] += 1;
+    let plain = req.sqe.flags & !sqe_flags::FIXED_FILE == 0 && st.link.head == NIL;
+    match init(st, req) {
+        Ok(()) if plain && !req.has(flag::FORCE_ASYNC) && !def_of(req).always_async => {
             issue_new(st, req);
             Ok(())
         }
         Ok(()) => {
-            queue(st, req);
+            queue(st, std::mem::take(req));
             Ok(())
         }
-        Err(e) => fail_init(st, req, e),
+        Err(e) => fail_init(st, std::mem::take(req), e),
     }
 }
 
@@ -156,11 +157,11 @@ fn store(st: &mut State, mut req: Req) -> u32 {
 }
 
 /// Appends to the chain being assembled, or starts one, or issues.
-fn queue(st: &mut State, req: Req) {
+fn queue(st: &mut State, mut req: Req) {
     let links_on = req.sqe.flags & LINK_FLAGS != 0;
     if st.link.head == NIL && !links_on && !req.has(flag::FORCE_ASYNC) {
         if !def_of(&req).always_async {
-            return issue_new(st, req);
+            return issue_new(st, &mut req);
         }
         // Straight to a worker, without going through the ready queue.
         let slot = store(st, req);

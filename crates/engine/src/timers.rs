@@ -23,6 +23,7 @@ pub struct Timers {
     boottime: Queue,
     realtime: Queue,
     seq: u64,
+    count: usize,
 }
 
 /// The clocks that a timeout can run on.
@@ -39,14 +40,13 @@ impl Timers {
 
     #[inline]
     pub fn is_empty(&self) -> bool {
-        self.monotonic.by_deadline.is_empty()
-            && self.boottime.by_deadline.is_empty()
-            && self.realtime.by_deadline.is_empty()
+        self.count == 0
     }
 
     /// Adds a deadline for request `index`.
     pub fn insert(&mut self, clock: i32, deadline_ns: u64, index: u32) -> TimerKey {
         self.seq += 1;
+        self.count += 1;
         let seq = self.seq;
         self.queue(clock).by_deadline.insert((deadline_ns, seq), index);
         TimerKey { clock, deadline_ns, seq }
@@ -54,7 +54,9 @@ impl Timers {
 
     /// Removes a timer; false when it is not there any more.
     pub fn remove(&mut self, key: TimerKey) -> bool {
-        self.queue(key.clock).by_deadline.remove(&(key.deadline_ns, key.seq)).is_some()
+        let found = self.queue(key.clock).by_deadline.remove(&(key.deadline_ns, key.seq)).is_some();
+        self.count -= found as usize;
+        found
     }
 
     /// Earliest deadline on `clock`, in nanoseconds of that clock.
@@ -71,7 +73,12 @@ impl Timers {
     pub fn pop_due(&mut self, clock: i32, now_ns: u64) -> Option<u32> {
         let queue = self.queue(clock);
         let entry = queue.by_deadline.first_entry()?;
-        (entry.key().0 <= now_ns).then(|| entry.remove())
+        if entry.key().0 > now_ns {
+            return None;
+        }
+        let index = entry.remove();
+        self.count -= 1;
+        Some(index)
     }
 }
 

@@ -1,0 +1,53 @@
+//! Submits NOPs for ever so long: something for `perf stat` and callgrind to look at.
+//!
+//! `nop_loop BATCH ENTERS`; prints nanoseconds per operation.
+#![allow(unsafe_code)]
+
+use soloring_abi::{Params, Sqe, raw};
+use soloring_engine::uapi;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+fn main() {
+    let arg =
+        |n: usize, or: u32| std::env::args().nth(n).and_then(|a| a.parse().ok()).unwrap_or(or);
+    let (batch, enters) = (arg(1, 1), arg(2, 10_000_000));
+    // SAFETY: all-zero parameters are valid.
+    let mut p: Params = unsafe { std::mem::zeroed() };
+    p.flags = raw::IORING_SETUP_SINGLE_ISSUER | raw::IORING_SETUP_DEFER_TASKRUN;
+    // SAFETY: `p` is ours; the rings below are mapped at the sizes that setup reports.
+    let (fd, rings, sqes) = unsafe {
+        let fd = uapi::io_uring_setup(64, &raw mut p) as i32;
+        assert!(fd >= 0, "setup: {fd}");
+        let both = libc::PROT_READ | libc::PROT_WRITE;
+        let rings = uapi::ring_mmap(0, 4096, both, libc::MAP_SHARED, fd, 0).unwrap();
+        let at = raw::IORING_OFF_SQES as i64;
+        let sqes = uapi::ring_mmap(0, 64 * 64, both, libc::MAP_SHARED, fd, at).unwrap();
+        (fd as u32, rings as usize, sqes as usize)
+    };
+    // SAFETY: offsets from setup, inside the mapping.
+    let word = |off: u32| unsafe { AtomicU32::from_ptr((rings + off as usize) as *mut u32) };
+    for i in 0..p.sq_entries {
+        word(p.sq_off.array + i * 4).store(i, Ordering::Relaxed);
+        // SAFETY: entry `i` of the mapped SQEs.
+        unsafe { (sqes as *mut Sqe).add(i as usize).write(Sqe::default()) };
+    }
+    let start = std::time::Instant::now();
+    let mut tail = 0u32;
+    for _ in 0..enters {
+        tail = tail.wrapping_add(batch);
+        // Release: pairs with the engine's acquire load of the tail.
+        word(p.sq_off.tail).store(tail, Ordering::Release);
+        // SAFETY: the entries are NOPs.
+        let done = unsafe {
+            uapi::io_uring_enter(fd, batch, batch, raw::IORING_ENTER_GETEVENTS, std::ptr::null(), 0)
+        };
+        assert_eq!(done, batch as isize);
+        // Acquire: pairs with the engine's release store of the CQ tail.
+        let reaped = word(p.cq_off.tail).load(Ordering::Acquire);
+        assert_eq!(reaped, tail);
+        // Release: pairs with the engine's acquire load of the head.
+        word(p.cq_off.head).store(reaped, Ordering::Release);
+    }
+    let ns = start.elapsed().as_nanos() as f64 / (enters as f64 * batch as f64);
+    println!("{ns:.1} ns per NOP at batch {batch}");
+}
