@@ -11,17 +11,12 @@ use std::ffi::{CString, c_char};
 use std::fmt::{self, Write};
 use std::os::unix::ffi::OsStringExt;
 use std::ptr;
-use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicPtr, Ordering::Relaxed};
 
 /// Whether the line on standard error is still to be printed.
 static LINE: AtomicBool = AtomicBool::new(false);
 /// The file to append to, or null; leaked.
 static FILE: AtomicPtr<c_char> = AtomicPtr::new(ptr::null_mut());
-/// Operations by opcode that a forked child inherited from its parent: not its own.
-static INHERITED: [AtomicU64; 64] = [const { AtomicU64::new(0) }; 64];
-/// The same at the latest fork, noted before it: afterwards, locks may be held by threads that are gone.
-static AT_FORK: [AtomicU64; 64] = [const { AtomicU64::new(0) }; 64];
-
 /// Run by the C library at `exit`, after the program's own exit functions.
 #[used]
 #[unsafe(link_section = ".fini_array")]
@@ -33,35 +28,10 @@ pub(crate) fn init() {
     if let Some(path) = file.and_then(|f| CString::new(f.into_vec()).ok()) {
         FILE.store(path.into_raw(), Relaxed);
     }
-    if wanted() {
-        // SAFETY: the handlers only read counts and store numbers.
-        unsafe { libc::pthread_atfork(Some(before_fork), None, Some(after_fork)) };
-    }
 }
 
 fn wanted() -> bool {
     LINE.load(Relaxed) || !FILE.load(Relaxed).is_null()
-}
-
-extern "C" fn before_fork() {
-    for (at_fork, count) in AT_FORK.iter().zip(uapi::op_counts()) {
-        at_fork.store(count, Relaxed);
-    }
-}
-
-extern "C" fn after_fork() {
-    for (inherited, at_fork) in INHERITED.iter().zip(&AT_FORK) {
-        inherited.store(at_fork.load(Relaxed), Relaxed);
-    }
-}
-
-/// This process's own operations by opcode.
-fn operations() -> [u64; 64] {
-    let mut counts = uapi::op_counts();
-    for (count, inherited) in counts.iter_mut().zip(&INHERITED) {
-        *count = count.saturating_sub(inherited.load(Relaxed));
-    }
-    counts
 }
 
 /// Room for a report that names every opcode.
@@ -111,7 +81,7 @@ pub(crate) extern "C" fn at_exit() {
 /// Before `exec`: the same, if there is something to report. The next program starts from zero; should
 /// the `exec` fail, what comes after it is not reported.
 pub(crate) fn before_exec() {
-    if wanted() && !borrowed_memory() && operations().iter().any(|n| *n > 0) {
+    if wanted() && !borrowed_memory() && uapi::op_counts().iter().any(|n| *n > 0) {
         at_exit();
     }
 }
@@ -124,7 +94,7 @@ fn print() {
 
 fn report(line: &mut Line) -> fmt::Result {
     let (pid, sites) = (raw::getpid(), patch::patched_sites());
-    let ops: u64 = operations().iter().sum();
+    let ops = uapi::op_count();
     write!(line, "soloring: pid {pid}: {ops} operations, {sites} call sites rewritten")?;
     if let Some(l) = uapi::lock_stats() {
         write!(
@@ -142,7 +112,7 @@ fn report(line: &mut Line) -> fmt::Result {
 }
 
 fn json(line: &mut Line) -> fmt::Result {
-    let counts = operations();
+    let counts = uapi::op_counts();
     let ops: u64 = counts.iter().sum();
     let (pid, sites) = (raw::getpid(), patch::patched_sites());
     write!(line, r#"{{"pid":{pid},"ops":{ops},"patched_sites":{sites},"per_op":{{"#)?;
