@@ -1,1 +1,64 @@
-//! soloring: soloring.
+//! io_uring in user space: the kernel's ABI, carried out in your own process with ordinary system calls.
+//!
+//! For programs that need io_uring where the kernel refuses it (container profiles,
+//! `kernel.io_uring_disabled`, old kernels, gVisor), and for those that must look inside a ring. x86-64 Linux.
+//!
+//! There are three ways to use it, from the least change to the most:
+//!
+//! - **No change**: `soloring run -- PROGRAM` runs an unmodified binary.
+//! - **One line**: [`install`] catches the io_uring calls of the running process, whoever makes them: the
+//!   `io-uring` crate, tokio-uring, monoio, liburing.
+//! - **Directly**: [`Ring`] is a ring of ours with a Rust interface, [`raw`] the three calls themselves. Nothing
+//!   has to be caught, so nothing is installed and a call costs what a function call costs.
+//!
+//! ```
+//! use soloring::{Ring, entry};
+//! use std::os::fd::AsRawFd;
+//!
+//! let file = std::fs::File::open("/proc/self/status")?;
+//! let mut ring = Ring::builder().single_issuer().defer_taskrun().build(8)?;
+//! let mut text = vec![0u8; 4096];
+//! let read = entry::read(file.as_raw_fd(), text.as_mut_ptr(), 4096, 0).user_data(7);
+//! // SAFETY: `text` stays where it is until the completion has been taken, below.
+//! unsafe { ring.push(read)? };
+//! ring.submit_and_wait(1)?;
+//! let done = ring.completions().next().expect("one was waited for");
+//! assert_eq!(done.user_data, 7);
+//! text.truncate(done.result()? as usize);
+//! assert!(text.starts_with(b"Name:"));
+//! # std::io::Result::Ok(())
+//! ```
+//!
+//! What works and what does not is asked with [`Ring::supports`], or `soloring probe` on the command line.
+
+mod builder;
+mod completion;
+pub mod entry;
+mod memory;
+pub mod raw;
+mod ring;
+
+pub use builder::Builder;
+pub use completion::{Completion, Completions};
+pub use entry::Entry;
+pub use ring::{Full, Ring};
+pub use soloring_abi::Opcode;
+pub use soloring_intercept::{InstallError, Installed, install};
+pub use soloring_lock::{LockMode, LockStats};
+
+/// Operations that this process's rings have taken in so far. A program that must not fall back silently asserts that
+/// this grows.
+pub fn op_count() -> u64 {
+    soloring_engine::uapi::op_count()
+}
+
+/// Lock statistics, summed over all rings that this process had. `None` before the first ring.
+pub fn lock_stats() -> Option<LockStats> {
+    soloring_engine::uapi::lock_stats()
+}
+
+/// To be called before sleeping in poll(2), select(2) or epoll_wait(2) on a ring's descriptor when nothing is
+/// installed: makes descriptors not ready whose completions were taken meanwhile. See [`Ring::pollable_fd`].
+pub fn refresh_readiness() {
+    soloring_engine::uapi::refresh_readiness();
+}
