@@ -172,7 +172,7 @@ impl Ring {
         if self.memory.sq_flags() & waiting != 0 {
             flags |= raw::IORING_ENTER_GETEVENTS;
         }
-        if self.sqpoll && flags == 0 || queued == 0 && flags == 0 {
+        if flags == 0 && (self.sqpoll || queued == 0) {
             return Ok(queued as usize);
         }
         let result = match limit {

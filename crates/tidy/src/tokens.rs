@@ -50,19 +50,25 @@ pub fn unsafe_without_leave(tree: &Tree) -> Vec<String> {
     lines
 }
 
+fn is_strong(name: &str) -> bool {
+    STRONG.contains(&name)
+}
+
 /// Orderings above Relaxed without a comment in reach that speaks of the ordering.
 pub fn ordering_without_partner(tree: &Tree) -> Vec<String> {
     let mut lines = Vec::new();
     for (path, text) in tree.rust() {
         let source: Vec<&str> = text.lines().collect();
         let tokens = tokens(text);
-        for window in tokens.windows(4) {
+        for (at, window) in tokens.windows(4).enumerate() {
             let [(name, _), (c1, _), (c2, _), (what, line)] = window else { unreachable!() };
             if name != "Ordering" || c1 != ":" || c2 != ":" {
                 continue;
             }
-            let strong = STRONG.contains(&what.as_str());
-            if what == "(" || what == "*" {
+            let strong = is_strong(what);
+            let group = tokens[at + 4..].iter().map(|(t, _)| t.as_str()).take_while(|t| *t != ")");
+            let by_name = what == "*" || what == "(" && group.into_iter().any(is_strong);
+            if by_name {
                 lines.push(format!("{path}:{line}: an ordering imported by name: spell it out"));
             } else if strong && !commented(&source, *line) {
                 lines.push(format!(
@@ -123,7 +129,7 @@ mod tests {
             ("c.rs", "// pairs with g\n\n\n\n\nfn f() { x.load(Ordering::SeqCst) }"),
             ("d.rs", "// a counter\nfn f() { x.load(Ordering::Release) }"),
             ("e.rs", "fn f() { x.load(Ordering::Relaxed) }"),
-            ("f.rs", "use std::sync::atomic::Ordering::{Acquire, Release};"),
+            ("f.rs", "use std::sync::atomic::Ordering::{self, Relaxed, Release};"),
             (
                 "g.rs",
                 "// Release: of f.\n// Long.\n// Longer.\nfn f() { x.load(Ordering::Release) }",
