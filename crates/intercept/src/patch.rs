@@ -11,8 +11,7 @@ use crate::site::{
 use crate::trampoline::{Arenas, redirect};
 use libc::{c_int, c_void};
 use std::cell::UnsafeCell;
-use std::sync::atomic::Ordering::{self, Relaxed};
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 
 /// Ring call sites rewritten in this process.
 static PATCHED: AtomicU32 = AtomicU32::new(0);
@@ -21,7 +20,7 @@ static ENABLED: AtomicBool = AtomicBool::new(false);
 
 /// Number of ring call sites rewritten so far.
 pub fn patched_sites() -> u32 {
-    PATCHED.load(Relaxed)
+    PATCHED.load(Ordering::Relaxed)
 }
 
 /// The arenas, behind a lock that is only ever tried: a handler must not wait for it.
@@ -55,7 +54,7 @@ pub(crate) fn scan() {
         // SAFETY: the callback matches the context's type and does not unwind.
         unsafe { libc::dl_iterate_phdr(Some(visit_object), (&raw mut context).cast()) };
     });
-    ENABLED.store(true, Relaxed);
+    ENABLED.store(true, Ordering::Relaxed);
 }
 
 unsafe extern "C" fn visit_object(
@@ -122,7 +121,7 @@ fn rewrite(site: &Site, vectors: Vectors, prot: i32, single: bool, arenas: &mut 
     let Some(target) = arenas.add(site.nr, between, site.syscall + 2, vectors) else { return };
     // SAFETY: the five bytes are one instruction of mapped text, examined just now.
     if unsafe { redirect(site.at, target, prot, single) } && site.nr != MASK_CALL {
-        PATCHED.fetch_add(1, Relaxed);
+        PATCHED.fetch_add(1, Ordering::Relaxed);
     }
 }
 
@@ -132,11 +131,11 @@ static SEEN: [AtomicUsize; 256] = [const { AtomicUsize::new(0) }; 256];
 /// Tries to rewrite the site that was just stopped; `after` is the address behind its `syscall`. For
 /// code that was loaded after [`scan`]. Allocates nothing.
 pub(crate) fn after_stop(after: usize) {
-    if !ENABLED.load(Relaxed) {
+    if !ENABLED.load(Ordering::Relaxed) {
         return;
     }
     let slot = &SEEN[(after >> 1).wrapping_mul(0x9e37_79b9) >> 8 & 255];
-    if slot.swap(after, Relaxed) == after {
+    if slot.swap(after, Ordering::Relaxed) == after {
         return;
     }
     let syscall = after - 2;
@@ -155,7 +154,7 @@ pub(crate) fn after_stop(after: usize) {
         }
     });
     if !done {
-        slot.store(0, Relaxed); // someone else was patching: try again at the next stop
+        slot.store(0, Ordering::Relaxed); // someone else was patching: try again at the next stop
     }
 }
 

@@ -1,4 +1,5 @@
 //! Which files count as programs that load our shared object.
+#![allow(unsafe_code)]
 
 use super::*;
 use std::ffi::CString;

@@ -1,6 +1,7 @@
 //! `close`, `dup`, `fcntl`, `mmap`, `epoll_ctl`, `close_range` on descriptors that may be rings.
 //!
 //! Below the base everything goes straight to the C library (or, where it adds nothing, the kernel).
+#![allow(unsafe_code)]
 
 use crate::next::next;
 use libc::{c_int, c_uint, c_void, off_t, size_t};

@@ -3,6 +3,7 @@
 //! Ring descriptors are numbers at and above the base. A program that lowers its hard limit below them could
 //! never get another ring. The soft limit is the program's to set; the engine steps over it where it
 //! must. So a hard limit below the room for rings is remembered, told back, and not carried out.
+#![allow(unsafe_code)]
 
 use crate::next::{missing, next};
 use libc::{c_int, pid_t, rlimit, rlimit64};

@@ -1,4 +1,5 @@
 //! The C library's own definition behind a symbol of ours.
+#![allow(unsafe_code)]
 
 use std::ffi::{CStr, c_void};
 use std::sync::atomic::{AtomicPtr, Ordering::Relaxed};

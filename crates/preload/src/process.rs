@@ -2,6 +2,7 @@
 //!
 //! Each function completes the environment and lets the C library do the rest. The variadic ones are a
 //! few instructions that turn their arguments into a vector. All of it may run in a child of `vfork`.
+#![allow(unsafe_code)]
 
 use crate::next::{missing, next};
 use crate::stats;

@@ -1,4 +1,5 @@
 //! `sigaction`, `signal` and the signal-mask functions: SIGSYS stays ours, the program is told its own.
+#![allow(unsafe_code)]
 
 use crate::next::{missing, next};
 use libc::{SIGSYS, c_int, sighandler_t, sigset_t};

@@ -2,6 +2,7 @@
 //!
 //! The C library's own functions do the sleeping, because they are cancellation points. Signal masks
 //! are passed on without SIGSYS: a handler that runs during the sleep may call into a ring.
+#![allow(unsafe_code)]
 
 use crate::next::{missing, next};
 use libc::{

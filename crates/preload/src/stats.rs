@@ -2,6 +2,7 @@
 //!
 //! The file is for programs (`SOLORING_STATS_FILE`): `{"pid":1,"ops":2,...}`, appended in one write, one
 //! line per process.
+#![allow(unsafe_code)]
 
 use soloring_abi::Opcode;
 use soloring_engine::uapi;

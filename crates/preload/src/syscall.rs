@@ -3,6 +3,7 @@
 //! Everything else must be exactly the C library's function: no stack frame, so that `vfork` and `clone`
 //! by number work, and the result in `errno` form. Hence a naked function that looks the number up in a
 //! table and only leaves its own few instructions for the numbers in it.
+#![allow(unsafe_code)]
 
 use crate::process;
 use libc::{c_char, c_int, c_long};

@@ -1,5 +1,4 @@
 //! The three calls by every road: inline assembly, rewritten sites, the C library, code loaded later.
-#![allow(unsafe_code)]
 
 mod common;
 

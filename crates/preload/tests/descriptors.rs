@@ -1,5 +1,4 @@
 //! Ring descriptors under close, duplicates, fcntl, mmap, epoll, poll, sweeps and small limits.
-#![allow(unsafe_code)]
 
 mod common;
 

@@ -1,5 +1,4 @@
 //! Children: fork, vfork, spawn, shells, cleared environments, static programs.
-#![allow(unsafe_code)]
 
 mod common;
 

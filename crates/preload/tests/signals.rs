@@ -1,5 +1,4 @@
 //! Signals: the program's own SIGSYS, blocked masks, handlers that use rings, small stacks.
-#![allow(unsafe_code)]
 
 mod common;
 

@@ -1,4 +1,5 @@
 //! Builds the C programs of tests/programs and runs them under the shared object with the kernel's ring denied.
+#![allow(unsafe_code)]
 
 use soloring_intercept::{environment, filter};
 use std::collections::BTreeMap;
