@@ -11,7 +11,6 @@ use crate::slab::Slab;
 use crate::state::{Leader, State, SubmitLink, Watch};
 use crate::timers::Timers;
 use crate::{fds, reactor, registry};
-use soloring_abi::raw;
 use std::cell::RefCell;
 use std::sync::Once;
 
@@ -88,6 +87,6 @@ fn forget_private(st: &mut State) {
     st.armed = 0;
     st.punted = 0;
     st.ops = [0; 64];
-    st.submitter_elsewhere = st.setup_has(raw::IORING_SETUP_SINGLE_ISSUER);
+    st.submitter_elsewhere = st.submitter.is_some();
     st.inherited = true;
 }

@@ -128,6 +128,8 @@ pub struct State {
     pub process_locked: bool,
     /// Inherited over fork, and not used here yet.
     pub inherited: bool,
+    /// Whether this descriptor was opened O_DIRECT; asked once in a submission, forgotten at its end.
+    pub direct_hint: Option<(i32, bool)>,
     /// Requests submitted, by opcode.
     pub ops: [u64; 64],
     /// Enters that found enough completions and did not look at the epoll instance.
@@ -182,6 +184,7 @@ impl State {
             multi: false,
             process_locked: false,
             inherited: false,
+            direct_hint: None,
             ops: [0; 64],
             skipped_polls: 0,
             dying: false,

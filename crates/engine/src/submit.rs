@@ -20,6 +20,7 @@ pub fn submit(st: &mut State, to_submit: u32) -> u32 {
     // One request in place for everything that completes inline.
     let mut req = Req::default();
     st.inline = true;
+    st.direct_hint = None;
     while taken < wanted {
         let pos = st.sq_head;
         st.sq_head = pos.wrapping_add(1);

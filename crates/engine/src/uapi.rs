@@ -15,10 +15,12 @@ use soloring_lock::LockStats;
 use soloring_ringmem::{OFF_CQ_RING, OFF_SQ_RING, OFF_SQES};
 use std::ffi::c_void;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// `IORING_OFF_MMAP_MASK`.
 const OFF_MASK: u64 = 0xf800_0000;
+
+static CALLS: AtomicU64 = AtomicU64::new(0);
 
 fn ret(result: Result<i32, Errno>) -> isize {
     match result {
@@ -33,6 +35,7 @@ fn ret(result: Result<i32, Errno>) -> isize {
 /// `params` is checked, not trusted; what the program's SQEs will point to is the program's business,
 /// as with the kernel's ring. With IORING_SETUP_NO_MMAP the memory named must be the program's to give.
 pub unsafe fn io_uring_setup(entries: u32, params: *mut Params) -> isize {
+    CALLS.fetch_add(1, Ordering::Relaxed);
     ret(setup::setup(entries, params as u64))
 }
 
@@ -82,6 +85,7 @@ pub unsafe fn io_uring_register(fd: u32, opcode: u32, arg: *mut c_void, nr_args:
         raw::io_uring_register_op::IORING_REGISTER_USE_REGISTERED_RING as u32;
     const RING_FDS: u32 = raw::io_uring_register_op::IORING_REGISTER_RING_FDS as u32;
     const UNREG_RING_FDS: u32 = raw::io_uring_register_op::IORING_UNREGISTER_RING_FDS as u32;
+    CALLS.fetch_add(1, Ordering::Relaxed);
     let registered = opcode & USE_REGISTERED != 0;
     let opcode = opcode & !USE_REGISTERED;
     if let Err(e) = check_opcode(opcode) {
@@ -222,6 +226,12 @@ pub fn refresh_readiness() {
 /// Operations submitted to the engine in this process so far.
 pub fn op_count() -> u64 {
     registry::totals().ops.iter().sum()
+}
+
+/// Calls of setup and register that were answered here, the refused ones included. With [`op_count`] it
+/// says whether a program's ring calls came to us at all.
+pub fn call_count() -> u64 {
+    CALLS.load(Ordering::Relaxed)
 }
 
 /// Operations by opcode number.

@@ -82,7 +82,7 @@ pub(crate) extern "C" fn at_exit() {
 /// Before `exec`: the same, if there is something to report. The next program starts from zero; should
 /// the `exec` fail, what comes after it is not reported.
 pub(crate) fn before_exec() {
-    if wanted() && !borrowed_memory() && uapi::op_counts().iter().any(|n| *n > 0) {
+    if wanted() && !borrowed_memory() && (uapi::call_count() > 0) {
         at_exit();
     }
 }
@@ -116,7 +116,11 @@ fn json(line: &mut Line) -> fmt::Result {
     let counts = uapi::op_counts();
     let ops: u64 = counts.iter().sum();
     let (pid, sites) = (raw::getpid(), patch::patched_sites());
-    write!(line, r#"{{"pid":{pid},"ops":{ops},"patched_sites":{sites},"per_op":{{"#)?;
+    let calls = uapi::call_count();
+    write!(
+        line,
+        r#"{{"pid":{pid},"ops":{ops},"calls":{calls},"patched_sites":{sites},"per_op":{{"#
+    )?;
     let done = Opcode::ALL.iter().filter(|op| counts[**op as usize] > 0);
     for (i, op) in done.enumerate() {
         let comma = if i > 0 { "," } else { "" };

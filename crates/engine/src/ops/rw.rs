@@ -181,15 +181,24 @@ fn hold_buf(st: &State, req: &mut Req) {
 }
 
 /// Whether this may be a direct transfer, which RWF_NOWAIT would still wait for.
-fn may_be_direct(req: &Req) -> bool {
-    match req.file {
-        File::Fixed { direct, .. } => direct,
-        // O_DIRECT needs aligned offsets: the flag is asked for only then.
-        _ if req.sqe.off.is_multiple_of(512) && left(req).is_multiple_of(512) => {
-            sys::fcntl(req.fd(), libc::F_GETFL, 0).is_ok_and(|f| f as i32 & libc::O_DIRECT != 0)
-        }
-        _ => false,
+fn may_be_direct(st: &mut State, req: &Req) -> bool {
+    if let File::Fixed { direct, .. } = req.file {
+        return direct;
     }
+    // O_DIRECT needs aligned offsets: the flag is asked for only then, and once per submission for a
+    // run of requests on one file.
+    if !req.sqe.off.is_multiple_of(512) || !left(req).is_multiple_of(512) {
+        return false;
+    }
+    let fd = req.fd();
+    if let Some((asked, direct)) = st.direct_hint {
+        if asked == fd {
+            return direct;
+        }
+    }
+    let direct = sys::fcntl(fd, libc::F_GETFL, 0).is_ok_and(|f| f as i32 & libc::O_DIRECT != 0);
+    st.direct_hint = Some((fd, direct));
+    direct
 }
 
 /// What an IOPOLL ring reads and writes: storage opened O_DIRECT.
@@ -216,7 +225,7 @@ fn issue(st: &mut State, req: &mut Req, attempt: Attempt) -> Outcome {
             return Outcome::err(e);
         }
     }
-    if attempt == Attempt::First && may_be_direct(req) && req.sqe.op_flags & RWF_NOWAIT == 0 {
+    if attempt == Attempt::First && may_be_direct(st, req) && req.sqe.op_flags & RWF_NOWAIT == 0 {
         hold_buf(st, req);
         return Outcome::Punt(Class::Bounded);
     }
