@@ -14,8 +14,11 @@ use crate::{signal, sys, thread};
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
+/// Nearly always the first signal does it. Long enough that arming the timer does not make it the
+/// processor's next event: reprogramming the clock costs several microseconds in a virtual machine.
+const REPEAT_INTERVAL: Duration = Duration::from_millis(5);
+/// Of the thread that stands in for the timer; doubled up to `REPEAT_INTERVAL`.
 const REPEAT_FIRST: Duration = Duration::from_micros(100);
-const REPEAT_INTERVAL: Duration = Duration::from_millis(1);
 
 const CALM: u32 = 0;
 const RAISED: u32 = 1;
@@ -69,30 +72,24 @@ impl Interrupt {
 
     #[cold]
     fn acknowledge(&self) {
-        // The mutex waits for a canceller between its store to `state` and its timer.
+        // The mutex waits for a canceller that is about to signal.
         let mut target = self.target();
         self.state.store(ACKNOWLEDGED, Ordering::Relaxed);
         target.calm();
     }
 
     /// The cancelling side. The caller holds the pool's mutex, and the worker runs the work that is
-    /// meant. Returns whether a signal was sent now (false: raised before, or not possible).
-    pub(crate) fn raise(self: &Arc<Self>) -> bool {
-        let mut target = self.target();
+    /// meant; until the `Raise` is spent the worker cannot end it and go on to another. `None` when
+    /// that has been done for this work already.
+    pub(crate) fn raise(self: &Arc<Self>) -> Option<Raise<'_>> {
+        // Not CALM while it runs: raised for this very work, since the worker calms it between two.
         if self.state.load(Ordering::Relaxed) != CALM {
-            return false;
+            return None;
         }
+        let target = self.target();
         // Release: pairs with the Acquire in `cancelled`.
         self.state.store(RAISED, Ordering::Release);
-        if target.tid == 0 || signal::reserve() != Some(target.signo) {
-            return false;
-        }
-        let (tid, signo) = (target.tid, target.signo);
-        match sys::ThreadTimer::start(tid, signo, REPEAT_FIRST, REPEAT_INTERVAL) {
-            Ok(timer) => target.timer = Some(timer),
-            Err(_) => self.repeat_from_thread(),
-        }
-        sys::tgkill(tid, signo).is_ok()
+        Some(Raise { of: self, target })
     }
 
     /// Repeats the signal without a kernel timer (RLIMIT_SIGPENDING used up, or timer_create
@@ -148,16 +145,15 @@ impl Interrupt {
         }
     }
 
-    /// The worker, when its work has ended and under the pool's mutex, so that nobody can raise for
-    /// that work any more.
-    pub(crate) fn settle(&self) {
-        if self.state.load(Ordering::Relaxed) != CALM {
-            self.settle_slow();
-        }
+    /// Whether the worker has to `settle`. The worker, when its work has ended, so that nobody can
+    /// raise for that work any more.
+    pub(crate) fn is_raised(&self) -> bool {
+        self.state.load(Ordering::Relaxed) != CALM
     }
 
+    /// The worker, before its next work. Waits for a canceller that is about to signal.
     #[cold]
-    fn settle_slow(&self) {
+    pub(crate) fn settle(&self) {
         let mut target = self.target();
         self.state.store(CALM, Ordering::Relaxed);
         target.calm();
@@ -168,6 +164,29 @@ impl Interrupt {
         let mut target = self.target();
         target.calm();
         target.tid = 0;
+    }
+}
+
+/// A cancel on its way: marked, and about to be signalled. Needs the pool's mutex no longer.
+#[must_use]
+pub(crate) struct Raise<'a> {
+    of: &'a Arc<Interrupt>,
+    target: MutexGuard<'a, Target>,
+}
+
+impl Raise<'_> {
+    /// Sees to the signals. Returns whether one was sent now.
+    pub(crate) fn send(mut self) -> bool {
+        let Target { tid, signo, .. } = *self.target;
+        if tid == 0 || signal::reserve() != Some(signo) {
+            return false;
+        }
+        match sys::ThreadTimer::start(tid, signo, REPEAT_INTERVAL, REPEAT_INTERVAL) {
+            Ok(timer) => self.target.timer = Some(timer),
+            Err(_) => self.of.repeat_from_thread(),
+        }
+        // Last: the worker may run at once, in the place of this thread.
+        sys::tgkill(tid, signo).is_ok()
     }
 }
 

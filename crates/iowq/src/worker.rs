@@ -141,8 +141,12 @@ impl Pool {
                 me.interrupt.refresh(&mut signo);
                 self.run(&me, work);
                 state = self.lock();
-                me.interrupt.settle();
                 state.finish(index);
+                if me.interrupt.is_raised() {
+                    drop(state);
+                    me.interrupt.settle();
+                    state = self.lock();
+                }
                 continue;
             }
             if state.is_closed() {

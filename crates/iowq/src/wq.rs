@@ -1,10 +1,11 @@
 //! The pool as the engine sees it.
 #![allow(unsafe_code)]
 
+use crate::interrupt::Raise;
 use crate::state::{Call, Found};
 use crate::sys::ErrnoGuard;
 use crate::work::{CancelOutcome, Class, Ticket, Work};
-use crate::worker::{Pool, Totals, Worker, add};
+use crate::worker::{Pool, Totals, add};
 use crate::{affinity, sys};
 use std::marker::PhantomData;
 use std::mem::ManuallyDrop;
@@ -151,8 +152,9 @@ impl Wq {
         match state.find(ticket) {
             Found::Nothing => CancelOutcome::NotFound,
             Found::Running(worker) => {
-                // Under the mutex: the worker cannot leave this work before it has been signalled.
-                interrupt(&pool, &worker);
+                let raise = worker.interrupt.raise();
+                drop(state);
+                send(&pool, raise);
                 CancelOutcome::Running
             }
             Found::Queued(work) => {
@@ -289,9 +291,8 @@ impl Deref for PoolRef<'_> {
     }
 }
 
-/// Under the pool's mutex.
-fn interrupt(pool: &Pool, worker: &Worker) {
-    if worker.interrupt.raise() {
+fn send(pool: &Pool, raise: Option<Raise<'_>>) {
+    if raise.is_some_and(Raise::send) {
         add(&pool.totals.interrupts);
     }
 }
@@ -300,12 +301,13 @@ fn shutdown(pool: &Pool, cancel_running: bool) {
     let mut state = pool.lock();
     let sleepers = state.close();
     let queued = state.drain();
-    if cancel_running {
-        for worker in state.running_workers() {
-            interrupt(pool, worker);
-        }
-    }
+    let running: Vec<_> =
+        if cancel_running { state.running_workers().cloned().collect() } else { Vec::new() };
+    let raises: Vec<_> = running.iter().map(|worker| worker.interrupt.raise()).collect();
     drop(state);
+    for raise in raises {
+        send(pool, raise);
+    }
     for worker in sleepers {
         worker.parker.unpark();
     }

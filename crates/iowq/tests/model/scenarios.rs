@@ -18,6 +18,9 @@ fn explore(scenario: impl Fn() + Send + Sync + 'static) {
     shuttle::Runner::new(scheduler, config).run(scenario);
 }
 
+/// In place of a work's number: all.
+const ALL: u32 = u32::MAX;
+
 #[derive(Default)]
 struct Log {
     seen: Mutex<Seen>,
@@ -31,11 +34,22 @@ struct Seen {
     fails: Vec<u32>,
     running: [u32; 2],
     running_max: [u32; 2],
+    /// Works that were to be cancelled; the number of a shutdown stands for all.
+    asked: Vec<u32>,
     hash_busy: bool,
     hash_order: Vec<u32>,
 }
 
 impl Log {
+    fn ask(&self, id: u32) {
+        self.seen.lock().unwrap().asked.push(id);
+    }
+
+    fn check_asked(&self, id: u32) {
+        let asked = &self.seen.lock().unwrap().asked;
+        assert!(asked.contains(&id) || asked.contains(&ALL), "work {id} was not to be cancelled");
+    }
+
     fn count(&self) -> usize {
         let seen = self.seen.lock().unwrap();
         seen.runs.len() + seen.cancels.len() + seen.fails.len()
@@ -96,7 +110,11 @@ impl Work for Job {
         match self.does {
             Call => {
                 let interrupted = machine().call_interrupted();
-                assert!(!interrupted || interrupt.cancelled(), "a signal for an earlier work");
+                let cancelled = interrupt.cancelled();
+                assert!(!interrupted || cancelled, "a signal for an earlier work");
+                if cancelled {
+                    self.log.check_asked(self.id);
+                }
             }
             Block => {
                 machine().block_until_signal();
@@ -120,6 +138,7 @@ impl Work for Job {
     }
 
     fn cancelled(self: Box<Self>) {
+        self.log.check_asked(self.id);
         self.log.seen.lock().unwrap().cancels.push(self.id);
         self.log.ended.notify_all();
     }
@@ -151,6 +170,11 @@ impl Rig {
         let ticket = self.wq.enqueue(job, class, hash);
         self.wq.kick();
         ticket
+    }
+
+    fn cancel(&self, id: u32, ticket: Ticket) -> CancelOutcome {
+        self.log.ask(id);
+        self.wq.cancel(ticket)
     }
 
     /// All works have ended: nothing was lost, nobody panicked, and every worker leaves.
@@ -196,7 +220,8 @@ fn one_hash_runs_in_order_while_two_threads_queue() {
         });
         let tickets = [0, 1, 2].map(|id| rig.queue(id, Class::Bounded, Some(7), Call));
         if chance(2) {
-            rig.wq.cancel(tickets[usize::from(chance(2))]);
+            let id = u32::from(chance(2));
+            rig.cancel(id, tickets[id as usize]);
         }
         side.join().unwrap();
         Arc::into_inner(rig).unwrap().finish(5, limit);
@@ -213,9 +238,9 @@ fn a_cancel_reaches_a_blocked_work_wherever_it_falls() {
         if chance(2) {
             yield_now();
         }
-        let first = rig.wq.cancel(blocked);
+        let first = rig.cancel(0, blocked);
         if chance(2) {
-            let second = rig.wq.cancel(blocked);
+            let second = rig.cancel(0, blocked);
             assert!(first != CancelOutcome::Removed || second == CancelOutcome::NotFound);
         }
         rig.finish(2, limit);
@@ -230,9 +255,9 @@ fn without_timers_a_thread_repeats_the_signal() {
         machine().short_of_timers.set(true);
         let blocked = rig.queue(0, Class::Unbounded, None, Block);
         let again = rig.queue(1, Class::Unbounded, None, Block);
-        rig.wq.cancel(blocked);
+        rig.cancel(0, blocked);
         rig.queue(2, Class::Unbounded, None, Call);
-        rig.wq.cancel(again);
+        rig.cancel(1, again);
         rig.finish(3, limit);
     });
 }
@@ -243,6 +268,7 @@ fn shutdown_ends_everything_once() {
         let limit = [1, 2];
         let rig = Rig::new(limit);
         let wq = Arc::clone(&rig.wq);
+        rig.log.ask(ALL);
         let side = shuttle::thread::spawn(move || wq.shutdown(true));
         rig.queue(0, Class::Unbounded, None, Block);
         rig.queue(1, Class::Unbounded, None, Block);
@@ -279,8 +305,8 @@ fn a_raised_limit_is_used_and_a_lowered_one_kept() {
         rig.queue(3, Class::Bounded, None, Call);
         assert_eq!(side.join().unwrap(), [2, 1]);
         assert_eq!(rig.wq.max_workers([0, 0]), [1, 2]);
-        for ticket in blocked {
-            rig.wq.cancel(ticket);
+        for (id, ticket) in (0..).zip(blocked) {
+            rig.cancel(id, ticket);
         }
         rig.finish(4, [2, 2]);
     });
@@ -318,7 +344,7 @@ fn a_cancel_that_frees_a_hash_calls_a_worker() {
         rig.queue(0, Class::Bounded, None, Await(2));
         let holder = rig.queue(1, Class::Bounded, Some(7), Nothing);
         rig.queue(2, Class::Unbounded, Some(7), Call);
-        assert_eq!(rig.wq.cancel(holder), CancelOutcome::Removed);
+        assert_eq!(rig.cancel(1, holder), CancelOutcome::Removed);
         rig.finish(3, limit);
     });
 }
@@ -331,7 +357,7 @@ fn a_signal_that_a_work_never_noticed_does_not_reach_the_next() {
         machine().short_of_timers.set(chance(2));
         let deaf = rig.queue(0, Class::Unbounded, None, Nothing);
         rig.queue(1, Class::Unbounded, None, Call);
-        rig.wq.cancel(deaf);
+        rig.cancel(0, deaf);
         rig.finish(2, limit);
     });
 }
