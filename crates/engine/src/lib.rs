@@ -8,6 +8,7 @@ mod fds;
 mod timers;
 mod cq;
 mod resources;
+mod opdata;
 mod req;
 mod index;
 mod slab;

@@ -1,6 +1,8 @@
 //! The table of operations: every opcode has its entry, or this does not compile.
 
-use crate::ops::{OpDef, UNSUPPORTED, cancel, fs, net, nop, poll, rw, sock, timeout};
+use crate::ops::{
+    OpDef, UNSUPPORTED, cancel, file, fs, net, nop, path, poll, rw, sock, timeout, xattr,
+};
 use soloring_abi::Opcode;
 
 const fn define(op: Opcode) -> OpDef {
@@ -33,26 +35,27 @@ const fn define(op: Opcode) -> OpDef {
         Opcode::Socket => sock::SOCKET,
         Opcode::Bind => sock::BIND,
         Opcode::Listen => sock::LISTEN,
-        Opcode::SyncFileRange
-        | Opcode::Fallocate
-        | Opcode::FilesUpdate
-        | Opcode::Fadvise
-        | Opcode::Madvise
+        Opcode::SyncFileRange => file::SYNC_FILE_RANGE,
+        Opcode::Fallocate => file::FALLOCATE,
+        Opcode::Fadvise => file::FADVISE,
+        Opcode::Madvise => file::MADVISE,
+        Opcode::Ftruncate => file::FTRUNCATE,
+        Opcode::Renameat => path::RENAMEAT,
+        Opcode::Unlinkat => path::UNLINKAT,
+        Opcode::Mkdirat => path::MKDIRAT,
+        Opcode::Symlinkat => path::SYMLINKAT,
+        Opcode::Linkat => path::LINKAT,
+        Opcode::Setxattr => xattr::SETXATTR,
+        Opcode::Fsetxattr => xattr::FSETXATTR,
+        Opcode::Getxattr => xattr::GETXATTR,
+        Opcode::Fgetxattr => xattr::FGETXATTR,
+        Opcode::FilesUpdate
         | Opcode::EpollCtl
         | Opcode::Splice
         | Opcode::ProvideBuffers
         | Opcode::RemoveBuffers
         | Opcode::Tee
-        | Opcode::Renameat
-        | Opcode::Unlinkat
-        | Opcode::Mkdirat
-        | Opcode::Symlinkat
-        | Opcode::Linkat
         | Opcode::MsgRing
-        | Opcode::Fsetxattr
-        | Opcode::Setxattr
-        | Opcode::Fgetxattr
-        | Opcode::Getxattr
         | Opcode::UringCmd
         | Opcode::SendZc
         | Opcode::SendmsgZc
@@ -62,7 +65,6 @@ const fn define(op: Opcode) -> OpDef {
         | Opcode::FutexWake
         | Opcode::FutexWaitv
         | Opcode::FixedFdInstall
-        | Opcode::Ftruncate
         | Opcode::RecvZc
         | Opcode::EpollWait
         | Opcode::ReadvFixed

@@ -1,5 +1,6 @@
 //! A request: the copied SQE and what the engine adds to it while it is in flight.
 
+use crate::opdata::XattrData;
 use crate::resources::{FixedBuf, FixedFile};
 use soloring_abi::{IoVec, Sqe};
 use std::ffi::CString;
@@ -67,6 +68,9 @@ pub enum AsyncData {
     Addr(Box<AddrData>),
     /// A path, and the second argument that goes with it.
     Path(CString),
+    /// Two paths; the second is empty for operations with one.
+    Paths(Box<(CString, CString)>),
+    Xattr(Box<XattrData>),
     /// OPENAT2: the path and the `open_how` bytes.
     OpenHow(Box<(CString, OpenHow)>),
     /// TIMEOUT and LINK_TIMEOUT.

@@ -5,11 +5,13 @@ use crate::case::Family;
 pub mod buffers;
 pub mod cancel;
 pub mod enter;
+pub mod fileops;
 pub mod files;
 pub mod garbage;
 pub mod links;
 pub mod memory;
 pub mod net;
+pub mod paths;
 pub mod poll;
 pub mod process;
 pub mod queues;
@@ -20,6 +22,7 @@ pub mod sendrecv;
 pub mod setup;
 pub mod slots;
 pub mod timeout;
+pub mod xattrs;
 
 /// All families, in the order they are run.
 pub const FAMILIES: &[Family] = &[
@@ -41,4 +44,7 @@ pub const FAMILIES: &[Family] = &[
     process::FAMILY,
     random::FAMILY,
     garbage::FAMILY,
+    paths::FAMILY,
+    fileops::FAMILY,
+    xattrs::FAMILY,
 ];

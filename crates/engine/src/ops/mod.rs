@@ -3,19 +3,22 @@
 //! One file per family. An operation is four functions of a request; it never completes one, it returns
 //! an [`Outcome`]. Only the driver (`issue.rs`) acts on outcomes.
 
-use crate::req::Req;
+use crate::req::{Req, flag};
 use crate::state::State;
 use soloring_abi::{Errno, raw};
 use soloring_iowq::{Class, Interrupt};
 
 pub mod cancel;
+pub mod file;
 pub mod fs;
 pub mod net;
 pub mod nop;
+pub mod path;
 pub mod poll;
 pub mod rw;
 pub mod sock;
 pub mod timeout;
+pub mod xattr;
 
 /// What an attempt to carry out a request came to.
 #[derive(Debug, PartialEq, Eq)]
@@ -141,6 +144,13 @@ pub fn must_be_zero(words: &[u64]) -> Result<(), Errno> {
 /// Whether `sqe->file_index` asks for the next free slot.
 pub fn wants_alloc(file_index: u32) -> bool {
     file_index == raw::IORING_FILE_INDEX_ALLOC as u32
+}
+
+/// The result of a worker's call, for the operations whose errors the kernel does not count as failures
+/// of the request: their chain goes on, and their CQE is skipped when success is.
+pub fn unfailing(req: &mut Req, result: Result<usize, Errno>) -> i32 {
+    req.flags |= flag::NO_FAIL;
+    crate::sys::as_res(result)
 }
 
 /// Repeats a blocking call while it is interrupted by something else than a cancel.
