@@ -14,6 +14,7 @@ mod index;
 mod slab;
 mod shared;
 mod state;
+mod filetable;
 mod ctx;
 mod procs;
 mod registry;

@@ -1,7 +1,8 @@
 //! The table of operations: every opcode has its entry, or this does not compile.
 
 use crate::ops::{
-    OpDef, UNSUPPORTED, cancel, file, fs, net, nop, path, poll, rw, sock, timeout, xattr,
+    OpDef, UNSUPPORTED, cancel, cmd, epoll, file, fs, net, nop, path, pipe, poll, rw, slots, sock,
+    splice, timeout, xattr,
 };
 use soloring_abi::Opcode;
 
@@ -49,14 +50,17 @@ const fn define(op: Opcode) -> OpDef {
         Opcode::Fsetxattr => xattr::FSETXATTR,
         Opcode::Getxattr => xattr::GETXATTR,
         Opcode::Fgetxattr => xattr::FGETXATTR,
-        Opcode::FilesUpdate
-        | Opcode::EpollCtl
-        | Opcode::Splice
-        | Opcode::ProvideBuffers
+        Opcode::FilesUpdate => slots::FILES_UPDATE,
+        Opcode::EpollCtl => epoll::EPOLL_CTL,
+        Opcode::Splice => splice::SPLICE,
+        Opcode::Tee => splice::TEE,
+        Opcode::UringCmd => cmd::URING_CMD,
+        Opcode::FixedFdInstall => slots::FIXED_FD_INSTALL,
+        Opcode::EpollWait => epoll::EPOLL_WAIT,
+        Opcode::Pipe => pipe::PIPE,
+        Opcode::ProvideBuffers
         | Opcode::RemoveBuffers
-        | Opcode::Tee
         | Opcode::MsgRing
-        | Opcode::UringCmd
         | Opcode::SendZc
         | Opcode::SendmsgZc
         | Opcode::ReadMultishot
@@ -64,12 +68,9 @@ const fn define(op: Opcode) -> OpDef {
         | Opcode::FutexWait
         | Opcode::FutexWake
         | Opcode::FutexWaitv
-        | Opcode::FixedFdInstall
         | Opcode::RecvZc
-        | Opcode::EpollWait
         | Opcode::ReadvFixed
-        | Opcode::WritevFixed
-        | Opcode::Pipe => UNSUPPORTED,
+        | Opcode::WritevFixed => UNSUPPORTED,
     }
 }
 

@@ -1,6 +1,6 @@
 //! A request: the copied SQE and what the engine adds to it while it is in flight.
 
-use crate::opdata::XattrData;
+use crate::opdata::{Input, XattrData};
 use crate::resources::{FixedBuf, FixedFile};
 use soloring_abi::{IoVec, Sqe};
 use std::ffi::CString;
@@ -71,6 +71,10 @@ pub enum AsyncData {
     /// Two paths; the second is empty for operations with one.
     Paths(Box<(CString, CString)>),
     Xattr(Box<XattrData>),
+    /// SPLICE and TEE.
+    Splice(Box<Input>),
+    /// EPOLL_CTL: events and data.
+    Event(u32, u64),
     /// OPENAT2: the path and the `open_how` bytes.
     OpenHow(Box<(CString, OpenHow)>),
     /// TIMEOUT and LINK_TIMEOUT.

@@ -102,12 +102,17 @@ impl<T> Table<T> {
 
     /// Puts `node` (or nothing) into a slot and returns what was there.
     ///
+    /// Allocation goes on behind a slot that was filled, and at one that was emptied.
+    ///
     /// # Panics
     /// When `index` is out of range: callers check it for their own errno.
     pub fn replace(&mut self, index: u32, node: Option<Node<T>>) -> Option<Node<T>> {
-        // The search for a free slot begins at the one that changed last, as in the kernel.
-        self.hint = if node.is_none() { index } else { index + 1 };
-        std::mem::replace(&mut self.slots[index as usize], node)
+        let fills = node.is_some();
+        let old = std::mem::replace(&mut self.slots[index as usize], node);
+        if fills != old.is_some() && (self.alloc.0..self.alloc.1).contains(&index) {
+            self.hint = if fills { index + 1 } else { index };
+        }
+        old
     }
 
     /// Limits FILE_INDEX_ALLOC to `[start, end)`.
@@ -120,14 +125,12 @@ impl<T> Table<T> {
     ///
     /// # Errors
     /// ENFILE when it is full.
-    pub fn find_free(&mut self) -> Result<u32, Errno> {
+    pub fn find_free(&self) -> Result<u32, Errno> {
         let (start, end) = self.alloc;
         let from = self.hint.clamp(start, end);
         let free = |i: &u32| self.slots[*i as usize].is_none();
         let found = (from..end).find(free).or_else(|| (start..from).find(free));
-        let index = found.ok_or(Errno::ENFILE)?;
-        self.hint = index + 1;
-        Ok(index)
+        found.ok_or(Errno::ENFILE)
     }
 
     /// All nodes, the table being given up.
@@ -184,6 +187,21 @@ mod tests {
         assert_eq!(t.find_free(), Err(Errno::ENFILE));
         t.replace(2, None);
         assert_eq!(t.find_free(), Ok(2));
+        t.replace(5, node());
+        t.replace(0, node());
+        t.replace(0, None);
+        assert_eq!(t.find_free(), Ok(2), "slots outside the range do not move the search");
+    }
+
+    #[test]
+    fn alloc_goes_on_behind_the_last_slot_filled() {
+        let mut t = table(6);
+        t.replace(2, node());
+        assert_eq!(t.find_free(), Ok(3));
+        t.replace(5, node());
+        assert_eq!(t.find_free(), Ok(0));
+        t.replace(5, node());
+        assert_eq!(t.find_free(), Ok(0), "a slot that was full already");
     }
 
     #[test]

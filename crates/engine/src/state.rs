@@ -4,7 +4,7 @@
 
 use crate::cq::Cq;
 use crate::index::Index;
-use crate::req::{File, NIL, Req};
+use crate::req::{AsyncData, File, NIL, Req};
 use crate::resources::{FixedBuf, FixedFile, Node, Retired, Table};
 use crate::shared::Shared;
 use crate::slab::{Slab, Where};
@@ -272,7 +272,9 @@ impl State {
             fds::close_private(fd);
             req.file = File::None;
         }
-        if req.held_file.is_some() || req.held_buf.is_some() {
+        let holds_input = matches!(req.data, AsyncData::Splice(_));
+        if req.held_file.is_some() || req.held_buf.is_some() || holds_input {
+            req.data = AsyncData::None;
             req.held_file = None;
             req.held_buf = None;
             self.post_retired();

@@ -4,7 +4,10 @@ use crate::case::Family;
 
 pub mod buffers;
 pub mod cancel;
+pub mod cmds;
+pub mod direct;
 pub mod enter;
+pub mod epolls;
 pub mod fileops;
 pub mod files;
 pub mod garbage;
@@ -21,6 +24,7 @@ pub mod rw;
 pub mod sendrecv;
 pub mod setup;
 pub mod slots;
+pub mod splices;
 pub mod timeout;
 pub mod xattrs;
 
@@ -47,4 +51,8 @@ pub const FAMILIES: &[Family] = &[
     paths::FAMILY,
     fileops::FAMILY,
     xattrs::FAMILY,
+    splices::FAMILY,
+    direct::FAMILY,
+    epolls::FAMILY,
+    cmds::FAMILY,
 ];

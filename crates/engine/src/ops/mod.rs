@@ -9,14 +9,19 @@ use soloring_abi::{Errno, raw};
 use soloring_iowq::{Class, Interrupt};
 
 pub mod cancel;
+pub mod cmd;
+pub mod epoll;
 pub mod file;
 pub mod fs;
 pub mod net;
 pub mod nop;
 pub mod path;
+pub mod pipe;
 pub mod poll;
 pub mod rw;
+pub mod slots;
 pub mod sock;
+pub mod splice;
 pub mod timeout;
 pub mod xattr;
 

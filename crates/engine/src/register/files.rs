@@ -2,24 +2,13 @@
 
 use super::Arg;
 use super::bufs::{read_register2, read_update2};
-use crate::resources::{FixedFile, Node, Table};
+use crate::filetable::{node, read_tag, replace};
+use crate::resources::Table;
 use crate::state::State;
 use crate::usercopy;
-use soloring_abi::{Errno, FileIndexRange, raw};
-use std::sync::Arc;
+use soloring_abi::{Errno, FileIndexRange};
 
 const MAX_FILES: u32 = 1 << 20;
-
-fn read_tag(tags: u64, i: u64) -> Result<u64, Errno> {
-    if tags == 0 { Ok(0) } else { usercopy::read(tags + i * 8) }
-}
-
-fn node(fd: i32, tag: u64) -> Result<Option<Node<FixedFile>>, Errno> {
-    if fd == -1 {
-        return if tag != 0 { Err(Errno::EINVAL) } else { Ok(None) };
-    }
-    Ok(Some(Node { item: Arc::new(FixedFile::hold(fd)?), tag }))
-}
 
 fn fill(st: &mut State, data: u64, nr: u32, tags: u64) -> Result<i32, Errno> {
     if st.files.is_some() {
@@ -60,37 +49,6 @@ pub fn unregister(st: &mut State, arg: Arg) -> Result<i32, Errno> {
     }
     st.post_retired();
     Ok(0)
-}
-
-/// Replaces `nr` slots from `offset` on. Returns how many were replaced before the first error.
-fn replace(st: &mut State, offset: u32, nr: u32, data: u64, tags: u64) -> Result<i32, Errno> {
-    let table = st.files.as_ref().ok_or(Errno::ENXIO)?;
-    let end = offset.checked_add(nr).ok_or(Errno::EOVERFLOW)?;
-    if end as usize > table.len() {
-        return Err(Errno::EINVAL);
-    }
-    let mut done = 0;
-    let result = (0..nr).try_for_each(|i| {
-        let tag = read_tag(tags, i as u64)?;
-        let fd: i32 = usercopy::read(data + i as u64 * 4)?;
-        if (fd == raw::IORING_REGISTER_FILES_SKIP || fd == -1) && tag != 0 {
-            return Err(Errno::EINVAL);
-        }
-        if fd != raw::IORING_REGISTER_FILES_SKIP {
-            // The old file goes first: a new one that cannot be held leaves the slot empty.
-            let table = st.files.as_mut().ok_or(Errno::ENXIO)?;
-            if let Some(old) = table.replace(offset + i, None) {
-                st.retire_file(old);
-            }
-            let new = node(fd, tag)?;
-            let table = st.files.as_mut().ok_or(Errno::ENXIO)?;
-            table.replace(offset + i, new);
-        }
-        done += 1;
-        Ok(())
-    });
-    st.post_retired();
-    if done > 0 { Ok(done) } else { result.map(|()| 0) }
 }
 
 pub fn update(st: &mut State, arg: Arg) -> Result<i32, Errno> {
