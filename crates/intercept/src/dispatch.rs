@@ -9,7 +9,7 @@
 use crate::raw::{self, Args};
 use crate::{sigaction, stack, sweep};
 use soloring_engine::uapi;
-use std::sync::atomic::{AtomicI32, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicI32, Ordering::Relaxed};
 use syscalls::Sysno;
 
 const EBADF: isize = -(libc::EBADF as isize);
@@ -17,6 +17,7 @@ const EINVAL: isize = -(libc::EINVAL as isize);
 
 /// The process whose rings live in this memory; kept right across `fork` by [`note_fork`].
 static OWNER_PID: AtomicI32 = AtomicI32::new(0);
+static RINGS_MADE: AtomicBool = AtomicBool::new(false);
 
 pub(crate) fn note_fork() {
     OWNER_PID.store(raw::getpid(), Relaxed);
@@ -51,7 +52,7 @@ pub unsafe fn dispatch(nr: usize, args: &Args) -> isize {
     // SAFETY: each arm passes on the program's own arguments in the order of that call's registers.
     unsafe {
         match sysno {
-            Sysno::io_uring_setup => uapi::io_uring_setup(a[0] as u32, a[1] as *mut _),
+            Sysno::io_uring_setup => setup(a[0] as u32, a[1] as *mut _),
             Sysno::io_uring_enter => uapi::io_uring_enter(
                 a[0] as u32,
                 a[1] as u32,
@@ -101,6 +102,21 @@ fn close_unless_private(fd: i32) {
     if !uapi::is_private_fd(fd) {
         close(fd);
     }
+}
+
+/// Whether this process, or the one that it was forked from, has ever made a ring. Until then, what a
+/// program hands to the C library is none of our business and is not looked into.
+pub fn rings_made() -> bool {
+    RINGS_MADE.load(Relaxed)
+}
+
+unsafe fn setup(entries: u32, params: *mut soloring_abi::Params) -> isize {
+    // SAFETY: the program's own arguments.
+    let ret = unsafe { uapi::io_uring_setup(entries, params) };
+    if ret >= 0 {
+        RINGS_MADE.store(true, Relaxed);
+    }
+    ret
 }
 
 unsafe fn mmap(a: Args) -> isize {

@@ -5,6 +5,7 @@
 //! the engine is told which rings it watches and brings their readiness up to date.
 #![allow(unsafe_code)]
 
+use crate::dispatch::rings_made;
 use soloring_engine::uapi;
 
 /// Before `poll` or `ppoll`.
@@ -12,6 +13,9 @@ use soloring_engine::uapi;
 /// # Safety
 /// `fds` points to `len` entries, as the program passes them.
 pub unsafe fn before_poll(fds: *const libc::pollfd, len: usize) {
+    if !rings_made() {
+        return;
+    }
     if !fds.is_null() {
         let base = uapi::fd_base();
         for i in 0..len {
@@ -27,6 +31,9 @@ pub unsafe fn before_poll(fds: *const libc::pollfd, len: usize) {
 /// # Safety
 /// Each set is null or has at least `len` bits.
 pub unsafe fn before_select(len: i32, sets: [*const libc::fd_set; 3]) {
+    if !rings_made() {
+        return;
+    }
     let base = uapi::fd_base();
     for fd in base..len.max(base) {
         for set in sets {
@@ -42,7 +49,9 @@ pub unsafe fn before_select(len: i32, sets: [*const libc::fd_set; 3]) {
 
 /// Before `epoll_wait` and its relatives: the rings were noted when they were added.
 pub fn before_epoll() {
-    uapi::refresh_readiness();
+    if rings_made() {
+        uapi::refresh_readiness();
+    }
 }
 
 #[inline]

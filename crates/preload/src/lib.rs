@@ -12,6 +12,7 @@
 
 mod descriptors;
 mod limits;
+mod messages;
 mod next;
 mod process;
 mod signals;

@@ -5,8 +5,8 @@
 //! table and only leaves its own few instructions for the numbers in it.
 #![allow(unsafe_code)]
 
-use crate::process;
-use libc::{c_char, c_int, c_long};
+use crate::{messages, process};
+use libc::{c_char, c_int, c_long, c_uint};
 use soloring_intercept::dispatch::{self, high_fd};
 use soloring_intercept::mask;
 use soloring_intercept::raw::{self, Args};
@@ -40,6 +40,8 @@ static CAUGHT: [u8; TABLE_LEN] = {
         libc::SYS_execve,
         libc::SYS_execveat,
         libc::SYS_exit_group,
+        libc::SYS_sendmsg,
+        libc::SYS_sendmmsg,
     ];
     let mut table = [0; TABLE_LEN];
     let mut i = 0;
@@ -146,6 +148,17 @@ unsafe fn perform(nr: c_long, a: Args) -> isize {
                 a[2] as *const _,
                 a[3] as *const _,
                 a[4] as c_int,
+            )),
+            libc::SYS_sendmsg => {
+                from_errno(
+                    messages::sendmsg(a[0] as c_int, a[1] as *const _, a[2] as c_int) as c_int
+                )
+            }
+            libc::SYS_sendmmsg => from_errno(messages::sendmmsg(
+                a[0] as c_int,
+                a[1] as *mut _,
+                a[2] as c_uint,
+                a[3] as c_int,
             )),
             libc::SYS_exit_group => process::_exit(a[0] as c_int),
             _ => raw::any(number, a),

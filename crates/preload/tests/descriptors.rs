@@ -21,4 +21,5 @@ cases! {
     vfork_sweep "vfork-sweep";
     hidden "hidden";
     small_limit "small-limit";
+    sent "sent";
 }

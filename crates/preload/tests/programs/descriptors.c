@@ -6,6 +6,7 @@
 #include <sys/eventfd.h>
 #include <sys/resource.h>
 #include <sys/select.h>
+#include <sys/socket.h>
 #include <sys/wait.h>
 
 static void duplicates(enum how how) {
@@ -201,6 +202,29 @@ static void hidden(void) {
     CHECK(count_open() == before);
 }
 
+static int send_fd(int sock, int fd, int by_number) {
+    char byte = 'x', control[CMSG_SPACE(sizeof(int))] = {0};
+    struct iovec iov = {&byte, 1};
+    struct msghdr m = {.msg_iov = &iov, .msg_iovlen = 1, .msg_control = control, .msg_controllen = sizeof control};
+    struct cmsghdr *c = CMSG_FIRSTHDR(&m);
+    *c = (struct cmsghdr){.cmsg_len = CMSG_LEN(sizeof(int)), .cmsg_level = SOL_SOCKET, .cmsg_type = SCM_RIGHTS};
+    memcpy(CMSG_DATA(c), &fd, sizeof fd);
+    return by_number ? syscall(SYS_sendmsg, sock, &m, 0) : sendmsg(sock, &m, 0);
+}
+
+// A ring cannot be sent over a socket; other descriptors can.
+static void sent(void) {
+    struct ring r;
+    int pair[2];
+    CHECK(ring_open(&r, VARIABLE, 4, 0) > 2 && socketpair(AF_UNIX, SOCK_STREAM, 0, pair) == 0);
+    for (int by_number = 0; by_number < 2; by_number++) {
+        CHECK(send_fd(pair[0], r.fd, by_number) == -1 && errno == EINVAL);
+        CHECK(send_fd(pair[0], 2, by_number) == 1);
+        CHECK(send_fd(pair[0], 99999, by_number) == -1 && errno == EBADF);
+    }
+    CHECK(ring_works(&r) && ring_close(&r) == 0);
+}
+
 // Few descriptors allowed: rings still work, the program's own limit still holds.
 static void small_limit(void) {
     struct rlimit l = {64, 64};
@@ -222,6 +246,7 @@ int main(int argc, char **argv) {
     else if (!strcmp(argv[1], "range-cloexec")) range_cloexec();
     else if (!strcmp(argv[1], "vfork-sweep")) vfork_sweep();
     else if (!strcmp(argv[1], "hidden")) hidden();
+    else if (!strcmp(argv[1], "sent")) sent();
     else if (!strcmp(argv[1], "small-limit")) small_limit();
     else return 2;
     return 0;
