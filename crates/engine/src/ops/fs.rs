@@ -19,14 +19,8 @@ pub const FSYNC: OpDef = OpDef {
     always_async: true,
     ..BASE
 };
-pub const OPENAT: OpDef = OpDef {
-    prep: open_prep,
-    issue: open_issue,
-    run: open_run,
-    has_run: true,
-    stabilise: open_stabilise,
-    ..BASE
-};
+pub const OPENAT: OpDef =
+    OpDef { prep: open_prep, issue: open_issue, run: open_run, has_run: true, ..BASE };
 pub const OPENAT2: OpDef = OpDef { ..OPENAT };
 pub const CLOSE: OpDef = OpDef { prep: close_prep, issue: close_issue, ..BASE };
 pub const STATX: OpDef = OpDef {
@@ -53,15 +47,17 @@ fn fsync_prep(_: &mut State, req: &mut Req) -> Result<(), Errno> {
     if sqe.op_flags & !raw::IORING_FSYNC_DATASYNC != 0 {
         return Err(Errno::EINVAL);
     }
-    // The range is checked, then all of the file is synchronised.
-    if (sqe.off as i64) < 0 || (sqe.off as i64).checked_add(sqe.len as i64).is_none() {
-        return Err(Errno::EINVAL);
-    }
     Ok(())
 }
 
 fn fsync_run(req: &mut Req, interrupt: &Interrupt) -> i32 {
     let fd = req.fd();
+    let (off, len) = (req.sqe.off as i64, req.sqe.len as i64);
+    if off < 0 || off.checked_add(len).is_none() {
+        // The file is looked up before the range is checked; the range is all that is used of it.
+        let open = sys::fcntl(fd, libc::F_GETFD, 0).is_ok();
+        return if open { Errno::EINVAL.neg() } else { Errno::EBADF.neg() };
+    }
     let data_only = req.sqe.op_flags & raw::IORING_FSYNC_DATASYNC != 0;
     // SAFETY: no memory involved.
     sys::as_res(retry_eintr(interrupt, || unsafe {
@@ -89,16 +85,29 @@ pub fn path_ptr(req: &Req) -> u64 {
     }
 }
 
+/// The open parameters first, then the path, then what depends on both: the kernel's order.
 fn open_prep(_: &mut State, req: &mut Req) -> Result<(), Errno> {
+    let how = read_how(req)?;
     if req.sqe.buf_index != 0 {
         return Err(Errno::EINVAL);
     }
     no_fixed_file(req)?;
-    let how = read_how(req)?;
+    let path = read_name(req.sqe.addr)?;
     if req.sqe.file_index != 0 && how.flags & libc::O_CLOEXEC as u64 != 0 {
         return Err(Errno::EINVAL);
     }
+    req.data = AsyncData::OpenHow(Box::new((path, how)));
+    req.flags |= flag::STABLE;
     Ok(())
+}
+
+/// A path that must not be empty.
+///
+/// # Errors
+/// EFAULT, ENAMETOOLONG, ENOENT.
+pub fn read_name(addr: u64) -> Result<std::ffi::CString, Errno> {
+    let path = usercopy::read_path(addr)?;
+    if path.is_empty() { Err(Errno::ENOENT) } else { Ok(path) }
 }
 
 /// The open parameters of OPENAT and OPENAT2 in one form.
@@ -107,27 +116,23 @@ fn read_how(req: &Req) -> Result<OpenHow, Errno> {
     if sqe.opcode == Opcode::Openat as u8 {
         return Ok(OpenHow { flags: sqe.op_flags as u64, mode: sqe.len as u64, resolve: 0 });
     }
-    const SIZE: usize = size_of::<OpenHow>();
-    let size = sqe.len as usize;
+    const SIZE: u64 = size_of::<OpenHow>() as u64;
+    let size = sqe.len as u64;
     if size < SIZE {
         return Err(Errno::EINVAL);
     }
-    if size > 4096 {
-        return Err(Errno::E2BIG);
+    // A longer structure is a newer program's: fine as long as what we do not know is zero.
+    let mut at = SIZE;
+    while at < size {
+        let chunk = (size - at).min(4096);
+        let rest: Vec<u8> = usercopy::read_vec(sqe.off + at, chunk as usize)?;
+        if rest.iter().any(|b| *b != 0) {
+            return Err(Errno::E2BIG);
+        }
+        at += chunk;
     }
-    let words: Vec<u8> = usercopy::read_vec(sqe.off, size)?;
-    if words[SIZE..].iter().any(|b| *b != 0) {
-        return Err(Errno::E2BIG);
-    }
-    let word = |i: usize| u64::from_ne_bytes(words[i * 8..i * 8 + 8].try_into().expect("8 bytes"));
-    Ok(OpenHow { flags: word(0), mode: word(1), resolve: word(2) })
-}
-
-fn open_stabilise(req: &mut Req) -> Result<(), Errno> {
-    let how = read_how(req)?;
-    let path = usercopy::read_path(req.sqe.addr)?;
-    req.data = AsyncData::OpenHow(Box::new((path, how)));
-    Ok(())
+    let [flags, mode, resolve] = usercopy::read::<[u64; 3]>(sqe.off)?;
+    Ok(OpenHow { flags, mode, resolve })
 }
 
 fn open_how(req: &Req) -> Result<OpenHow, Errno> {
@@ -195,9 +200,7 @@ fn open_issue(st: &mut State, req: &mut Req, _: Attempt) -> Outcome {
             publish_fd(st, req, fd as i32).into()
         }
         Err(Errno::EAGAIN) if how.resolve & RESOLVE_CACHED == 0 => Outcome::Punt(Class::Unbounded),
-        Err(Errno::ENXIO | Errno::ENOSYS | Errno::EPERM | Errno::EINVAL) => {
-            Outcome::Punt(Class::Unbounded)
-        }
+        Err(Errno::ENOSYS | Errno::EPERM | Errno::EINVAL) => Outcome::Punt(Class::Unbounded),
         Err(e) => Outcome::err(e),
     }
 }
@@ -265,9 +268,14 @@ pub fn close_fixed(st: &mut State, slot: u32) -> Result<i32, Errno> {
 fn statx_prep(_: &mut State, req: &mut Req) -> Result<(), Errno> {
     must_be_zero(&[req.sqe.buf_index as u64, req.sqe.file_index as u64])?;
     no_fixed_file(req)?;
-    // A null path with AT_EMPTY_PATH is the descriptor itself (Linux 6.11).
-    if req.sqe.addr != 0 {
-        path_stabilise(req)?;
+    // A null or empty path with AT_EMPTY_PATH is the descriptor itself (null: Linux 6.11).
+    let empty_allowed = req.sqe.op_flags & libc::AT_EMPTY_PATH as u32 != 0;
+    if req.sqe.addr != 0 || !empty_allowed {
+        let path = usercopy::read_path(req.sqe.addr)?;
+        if path.is_empty() && !empty_allowed {
+            return Err(Errno::ENOENT);
+        }
+        req.data = AsyncData::Path(path);
         req.flags |= flag::STABLE;
     }
     Ok(())

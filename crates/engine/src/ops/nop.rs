@@ -42,7 +42,9 @@ fn issue(st: &mut State, req: &mut Req, _: Attempt) -> Outcome {
 fn issue_with_flags(st: &mut State, req: &mut Req, flags: u32) -> Outcome {
     let mut res = if flags & raw::IORING_NOP_INJECT_RESULT != 0 { req.sqe.len as i32 } else { 0 };
     if flags & raw::IORING_NOP_FILE != 0 {
-        let found = if flags & raw::IORING_NOP_FIXED_FILE != 0 {
+        let fixed = flags & raw::IORING_NOP_FIXED_FILE != 0
+            || req.sqe.flags & soloring_abi::sqe_flags::FIXED_FILE != 0;
+        let found = if fixed {
             st.files.as_ref().is_some_and(|t| t.get(req.sqe.fd as u32).is_some())
         } else {
             !fds::is_private(req.sqe.fd) && sys::fcntl(req.sqe.fd, libc::F_GETFD, 0).is_ok()

@@ -160,7 +160,8 @@ fn copy_addr_prep(req: &mut Req) -> Result<(), Errno> {
         sqe.op_flags as u64,
         sqe.file_index as u64,
     ])?;
-    req.data = AsyncData::Addr(read_addr(sqe.addr, sqe.off)?);
+    // The length is an int in the low half of `addr2`.
+    req.data = AsyncData::Addr(read_addr(sqe.addr, sqe.off as u32 as i32 as u64)?);
     req.flags |= flag::STABLE;
     Ok(())
 }

@@ -45,6 +45,7 @@ fn clock(flags: u32) -> Result<i32, Errno> {
 
 fn parse(req: &mut Req, is_link: bool) -> Result<(), Errno> {
     let sqe = &req.sqe;
+    must_be_zero(&[sqe.addr3, sqe.pad2])?;
     if sqe.buf_index != 0 || sqe.len != 1 || sqe.file_index != 0 || is_link && sqe.off != 0 {
         return Err(Errno::EINVAL);
     }
@@ -117,6 +118,7 @@ fn remove_prep(_: &mut State, req: &mut Req) -> Result<(), Errno> {
     if sqe.flags & (sqe_flags::FIXED_FILE | sqe_flags::BUFFER_SELECT) != 0 {
         return Err(Errno::EINVAL);
     }
+    must_be_zero(&[sqe.addr3, sqe.pad2])?;
     must_be_zero(&[sqe.buf_index as u64, sqe.len as u64, sqe.file_index as u64])?;
     let flags = sqe.op_flags;
     if flags & raw::IORING_TIMEOUT_UPDATE_MASK == 0 {
