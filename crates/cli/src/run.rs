@@ -25,7 +25,7 @@ pub struct Args {
     /// Step aside and run the program untouched where the kernel's ring works
     #[arg(long)]
     if_needed: bool,
-    /// Print one line of counts on standard error as each process of the program ends
+    /// Print a line of counts on standard error as the program ends, and each child that used a ring
     #[arg(long)]
     stats: bool,
     /// The program, looked up in PATH, and its arguments
@@ -130,7 +130,7 @@ fn prepare_environment(stats: bool) -> Result<(), Refused> {
         }
         env::set_var(environment::FD_BASE, uapi::fd_base().to_string());
         if stats {
-            env::set_var(environment::STATS, "1");
+            env::set_var(environment::STATS, std::process::id().to_string());
         }
     }
     Ok(())

@@ -14,7 +14,8 @@ use syscalls::Sysno;
 pub const PRELOAD_PATH: &str = "SOLORING_PRELOAD";
 /// First descriptor number of ours, decimal, the same in the whole process tree. Read by the engine.
 pub const FD_BASE: &str = "SOLORING_FD_BASE";
-/// Set by `soloring run --stats`: a line of counts on standard error as a process ends.
+/// Set by `soloring run --stats`, to its process id: every process that had a ring, and this one in any
+/// case, prints a line of counts on standard error as it ends.
 pub const STATS: &str = "SOLORING_STATS";
 /// Names a file to which every process appends one line of JSON as it ends.
 pub const STATS_FILE: &str = "SOLORING_STATS_FILE";

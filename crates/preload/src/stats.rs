@@ -6,7 +6,7 @@
 
 use soloring_abi::Opcode;
 use soloring_engine::uapi;
-use soloring_intercept::dispatch::borrowed_memory;
+use soloring_intercept::dispatch::{borrowed_memory, rings_made};
 use soloring_intercept::{environment, patch, raw};
 use std::ffi::{CString, c_char};
 use std::fmt::{self, Write};
@@ -16,6 +16,8 @@ use std::sync::atomic::{AtomicBool, AtomicPtr, Ordering::Relaxed};
 
 /// Whether the line on standard error is still to be printed.
 static LINE: AtomicBool = AtomicBool::new(false);
+/// Whether it is printed by a process that never had a ring: the one that `run` became.
+static ALWAYS: AtomicBool = AtomicBool::new(false);
 /// The file to append to, or null; leaked.
 static FILE: AtomicPtr<c_char> = AtomicPtr::new(ptr::null_mut());
 /// Run by the C library at `exit`, after the program's own exit functions.
@@ -24,7 +26,9 @@ static FILE: AtomicPtr<c_char> = AtomicPtr::new(ptr::null_mut());
 static DESTRUCTOR: extern "C" fn() = at_exit;
 
 pub(crate) fn init() {
-    LINE.store(std::env::var_os(environment::STATS).is_some(), Relaxed);
+    let line = std::env::var(environment::STATS).ok();
+    ALWAYS.store(line.as_ref().is_some_and(|pid| *pid == raw::getpid().to_string()), Relaxed);
+    LINE.store(line.is_some(), Relaxed);
     let file = std::env::var_os(environment::STATS_FILE);
     if let Some(path) = file.and_then(|f| CString::new(f.into_vec()).ok()) {
         FILE.store(path.into_raw(), Relaxed);
@@ -71,7 +75,7 @@ pub(crate) extern "C" fn at_exit() {
         return; // a child of vfork: the counts are its parent's to report
     }
     let to_file = FILE.swap(ptr::null_mut(), Relaxed);
-    if LINE.swap(false, Relaxed) {
+    if LINE.swap(false, Relaxed) && (rings_made() || ALWAYS.load(Relaxed)) {
         print();
     }
     if !to_file.is_null() {

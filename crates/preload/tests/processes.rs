@@ -19,4 +19,5 @@ cases! {
     shells "shells";
     threads_and_children "threads-and-children";
     closed_on_exec "closed-on-exec";
+    ends "ends";
 }

@@ -155,6 +155,52 @@ static void closed_on_exec(void) {
     CHECK(ring_works(&r) && ring_close(&r) == 0);
 }
 
+// Requests that will not complete: a poll and a read of a pipe in which nothing arrives.
+static void leave_in_flight(void) {
+    static struct ring r;
+    static char buf[16];
+    int p[2];
+    CHECK(pipe(p) == 0 && ring_open(&r, SITE, 8, 0) > 2);
+    for (int i = 0; i < 4; i++) {
+        ring_push(&r, i % 2 ? 6 /* POLL_ADD */ : 22 /* READ */, i);
+        struct sqe *sqe = &r.sqes[(*WORD(&r, r.p.sq.tail) - 1) & *WORD(&r, r.p.sq.mask)];
+        sqe->fd = p[0];
+        if (i % 2) sqe->op_flags = 1; // POLLIN
+        else { sqe->addr = (uint64_t)buf; sqe->len = sizeof buf; sqe->off = -1; sqe->flags = i ? 16 : 0; /* ASYNC */ }
+    }
+    CHECK(ring_enter(&r, 4, 0) == 4);
+}
+
+static void *exit_thread(void *arg) {
+    exit(*(int *)arg);
+}
+
+// Every way to end with requests in flight ends at once, with the status that was asked for.
+static void ends(void) {
+    for (int way = 0; way < 6; way++) {
+        pid_t pid = fork();
+        if (pid == 0) {
+            leave_in_flight();
+            int code = 20 + way;
+            char *argv[] = {self, "trip", NULL};
+            pthread_t t;
+            switch (way) {
+            case 0: exit(code);
+            case 1: _exit(code);
+            case 2: raw(SYS_exit_group, code, 0, 0, 0, 0, 0); break;
+            case 3: pthread_create(&t, NULL, exit_thread, &code); pause(); break;
+            case 4: execv(self, argv); break;
+            case 5: kill(getpid(), SIGKILL); break;
+            }
+        }
+        int status;
+        CHECK(waitpid(pid, &status, 0) == pid);
+        if (way == 5) CHECK(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL);
+        else CHECK(WIFEXITED(status) && WEXITSTATUS(status) == (way == 4 ? 42 : 20 + way));
+    }
+    CHECK(round_trip(VARIABLE));
+}
+
 // A static program: refused, not killed; everything else works for it, its own children included.
 static void static_child(char *program) {
     pid_t pid = fork();
@@ -194,6 +240,7 @@ int main(int argc, char **argv) {
     else if (!strcmp(argv[1], "shells")) shells();
     else if (!strcmp(argv[1], "threads-and-children")) threads_and_children();
     else if (!strcmp(argv[1], "closed-on-exec")) closed_on_exec();
+    else if (!strcmp(argv[1], "ends")) ends();
     else if (!strcmp(argv[1], "gone")) return fcntl(atoi(argv[2]), F_GETFD) == -1 && errno == EBADF ? 0 : 1;
     else if (!strcmp(argv[1], "static-child")) static_child(argv[2]);
     else if (!strcmp(argv[1], "refused")) refused(argv[2]);
