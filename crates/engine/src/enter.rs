@@ -2,10 +2,11 @@
 
 use crate::ctx::Ctx;
 use crate::notify::{flush, refresh_ring_fd};
+use crate::sqthread::SqThread;
 use crate::state::{State, Watch};
 use crate::submit::submit;
 use crate::wait::{WaitFor, make_progress, wait};
-use crate::{exit, procs, reactor, sys, usercopy};
+use crate::{exit, procs, reactor, sqpoll, sys, usercopy};
 use soloring_abi::{Errno, GeteventsArg, Timespec, raw};
 use soloring_lock::{Guard, current_thread};
 
@@ -46,7 +47,19 @@ pub fn enter(
     }
     procs::enter(ctx, &mut guard)?;
     let mut submitted = 0;
-    if to_submit > 0 {
+    if let Some(thread) = sq_thread(ctx) {
+        drop(guard);
+        if flags & raw::IORING_ENTER_SQ_WAKEUP != 0 {
+            thread.wake();
+        }
+        if flags & raw::IORING_ENTER_SQ_WAIT != 0 {
+            sqpoll::wait_for_room(thread, ctx)?;
+        }
+        let Ok(again) = ctx.lock.lock() else { return Err(Errno::EBUSY) };
+        guard = again;
+        procs::enter(ctx, &mut guard)?;
+        submitted = to_submit;
+    } else if to_submit > 0 {
         if let Err(e) = check_submitter(&guard) {
             procs::leave(&mut guard);
             return Err(e);
@@ -66,6 +79,12 @@ pub fn enter(
     }
     leave(ctx, &mut guard);
     Ok(submitted)
+}
+
+/// The thread that submits for this ring. In a forked child there is none: it submits for itself.
+#[inline]
+fn sq_thread(ctx: &Ctx) -> Option<&SqThread> {
+    ctx.sq_thread.as_deref().filter(|thread| thread.is_here())
 }
 
 /// The rest of an enter that has to look for completions, and perhaps to sleep.

@@ -4,6 +4,7 @@ use crate::cancel::cancel_slot;
 use crate::complete::fail_chain;
 use crate::ctx::Ctx;
 use crate::registry;
+use crate::req::flag;
 use crate::slab::Where;
 use crate::state::State;
 use crate::{fds, sys};
@@ -22,6 +23,9 @@ pub fn put(ctx: &Arc<Ctx>) {
 
 /// Closes a ring. A thread that still waits in it is woken and finishes the job as it leaves.
 pub fn close(ctx: &Ctx) {
+    if let Some(thread) = &ctx.sq_thread {
+        thread.detach(ctx.id);
+    }
     let Ok(mut st) = ctx.lock.lock() else {
         // A signal handler closes the ring that its own thread is inside: the enter below it finishes.
         return;
@@ -41,7 +45,6 @@ pub fn close(ctx: &Ctx) {
 /// Cancels everything and gives back what the ring held.
 pub fn finish(ctx: &Ctx, st: &mut State) {
     cancel_everything(st);
-    st.wq.shutdown(true);
     for fd in st.timer_fds {
         fds::close_private(fd);
     }
@@ -67,6 +70,10 @@ fn cancel_everything(st: &mut State) {
         let mut progress = false;
         for slot in slots {
             match st.slab.at(slot) {
+                // Interrupted; the pool may be other rings' too (ATTACH_WQ).
+                Where::Punted(_) if !st.slab.get(slot).has(flag::INTERRUPTED) => {
+                    let _ = cancel_slot(st, slot);
+                }
                 Where::Armed | Where::Timer(_) => {
                     let _ = cancel_slot(st, slot);
                     fail_chain(st, slot);

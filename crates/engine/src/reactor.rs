@@ -34,20 +34,21 @@ fn epfd() -> Result<i32, Errno> {
         return Ok(fd);
     }
     let fd = fds::make_private(sys::epoll_create()?)?;
-    spawn(fd)?;
+    spawn_quiet("iou-reactor".into(), move || serve(fd))?;
     EPFD.store(fd, Ordering::Release);
     Ok(fd)
 }
 
 /// A thread that takes none of the program's signals.
-fn spawn(ep: i32) -> Result<(), Errno> {
-    let (all, mut old) = (u64::MAX, 0u64);
+///
+/// # Errors
+/// EAGAIN when no thread can be had.
+pub fn spawn_quiet(name: String, body: impl FnOnce() + Send + 'static) -> Result<(), Errno> {
+    // Not SIGSYS, which interception needs, nor the C library's own 32 and 33.
+    let (all, mut old) = (!(0b111u64 << 30), 0u64);
     // SAFETY: reads and writes one 64-bit mask on our stack.
     let _ = unsafe { sys!(rt_sigprocmask, libc::SIG_SETMASK, &raw const all, &raw mut old, 8) };
-    let spawned = std::thread::Builder::new()
-        .name("iou-reactor".into())
-        .stack_size(512 << 10)
-        .spawn(move || serve(ep));
+    let spawned = std::thread::Builder::new().name(name).stack_size(512 << 10).spawn(body);
     // SAFETY: reads one 64-bit mask on our stack.
     let _ = unsafe { sys!(rt_sigprocmask, libc::SIG_SETMASK, &raw const old, 0usize, 8) };
     spawned.map(drop).map_err(|e| Errno(e.raw_os_error().unwrap_or(libc::EAGAIN)))

@@ -2,8 +2,9 @@
 
 use crate::ctx::Ctx;
 use crate::shared::{self, Shared};
+use crate::sqthread::SqThread;
 use crate::state::State;
-use crate::{fds, fork, registry, sys, usercopy};
+use crate::{fds, fork, registry, sqpoll, sys, usercopy};
 use soloring_abi::{Errno, Params, raw};
 use soloring_iowq::{Config, Wq};
 use soloring_lock::{CtxLock, current_thread};
@@ -30,6 +31,9 @@ const FLAGS: u32 = raw::IORING_SETUP_CQSIZE
     | raw::IORING_SETUP_NO_MMAP
     | raw::IORING_SETUP_NO_SQARRAY
     | raw::IORING_SETUP_IOPOLL
+    | raw::IORING_SETUP_SQPOLL
+    | raw::IORING_SETUP_SQ_AFF
+    | raw::IORING_SETUP_ATTACH_WQ
     | raw::IORING_SETUP_HYBRID_IOPOLL;
 
 /// Features that hold here. Not RW_ATTR (integrity metadata needs the device), not
@@ -41,6 +45,7 @@ pub const FEATURES: u32 = raw::IORING_FEAT_SINGLE_MMAP
     | raw::IORING_FEAT_CUR_PERSONALITY
     | raw::IORING_FEAT_FAST_POLL
     | raw::IORING_FEAT_POLL_32BITS
+    | raw::IORING_FEAT_SQPOLL_NONFIXED
     | raw::IORING_FEAT_EXT_ARG
     | raw::IORING_FEAT_NATIVE_WORKERS
     | raw::IORING_FEAT_RSRC_TAGS
@@ -57,6 +62,15 @@ fn check_flags(flags: u32) -> Result<(), Errno> {
     let has = |f: u32| flags & f != 0;
     if has(raw::IORING_SETUP_TASKRUN_FLAG)
         && !has(raw::IORING_SETUP_COOP_TASKRUN | raw::IORING_SETUP_DEFER_TASKRUN)
+    {
+        return Err(Errno::EINVAL);
+    }
+    // The SQ thread runs task work by itself: what says when the submitter does makes no sense with it.
+    let by_submitter = raw::IORING_SETUP_COOP_TASKRUN
+        | raw::IORING_SETUP_TASKRUN_FLAG
+        | raw::IORING_SETUP_DEFER_TASKRUN;
+    if has(raw::IORING_SETUP_SQPOLL) && has(by_submitter)
+        || has(raw::IORING_SETUP_SQ_AFF) && !has(raw::IORING_SETUP_SQPOLL)
     {
         return Err(Errno::EINVAL);
     }
@@ -144,6 +158,11 @@ pub fn setup(entries: u32, params_at: u64) -> Result<i32, Errno> {
         return Err(Errno::EINVAL);
     }
     check_flags(p.flags)?;
+    if p.flags & raw::IORING_SETUP_SQPOLL != 0 {
+        // The issuer is the SQ thread, not a task: visibly no SINGLE_ISSUER ring (the kernel series,
+        // patch 3; the unpatched kernel leaves the flag set and ignores it).
+        p.flags &= !raw::IORING_SETUP_SINGLE_ISSUER;
+    }
     (p.sq_entries, p.cq_entries) = sizes(entries, &p)?;
     let layout = layout(&p);
     let user_addr = (p.sq_off.user_addr, p.cq_off.user_addr);
@@ -166,18 +185,67 @@ pub fn setup(entries: u32, params_at: u64) -> Result<i32, Errno> {
         sys::close(ring_fd);
         return Err(e);
     }
-    publish(ring_fd, rings, shared, &p);
+    match threads(&p) {
+        Ok((wq, sq_thread)) => publish(ring_fd, rings, shared, &p, wq, sq_thread),
+        Err(e) => {
+            sys::close(ring_fd);
+            return Err(e);
+        }
+    }
     Ok(ring_fd)
 }
 
-fn publish(ring_fd: i32, rings: Arc<Rings>, shared: Arc<Shared>, p: &Params) {
-    let wq = Wq::new(Config::for_ring(p.sq_entries));
+/// The ring that ATTACH_WQ names.
+///
+/// # Errors
+/// ENXIO for a descriptor that is not open, EINVAL for one that is no ring.
+fn attached(p: &Params) -> Result<Arc<Ctx>, Errno> {
+    let fd = p.wq_fd as i32;
+    let Some(id) = fds::ring_id(fd) else {
+        let open = !fds::is_private(fd) && sys::fcntl(fd, libc::F_GETFD, 0).is_ok();
+        return Err(if open { Errno::EINVAL } else { Errno::ENXIO });
+    };
+    registry::by_id(id).ok_or(Errno::ENXIO)
+}
+
+/// Worker pool and SQ thread: of its own, or shared with the ring that ATTACH_WQ names.
+fn threads(p: &Params) -> Result<(Arc<Wq>, Option<Arc<SqThread>>), Errno> {
+    let has = |f: u32| p.flags & f != 0;
+    let attached = if has(raw::IORING_SETUP_ATTACH_WQ) { Some(attached(p)?) } else { None };
+    let wq = match &attached {
+        Some(ctx) => Arc::clone(&ctx.wq),
+        None => Wq::new(Config::for_ring(p.sq_entries)),
+    };
+    if !has(raw::IORING_SETUP_SQPOLL) {
+        return Ok((wq, None));
+    }
+    if let Some(ctx) = attached {
+        let thread = ctx.sq_thread.clone().ok_or(Errno::EINVAL)?;
+        // Another process's thread cannot be shared, a thread of our own takes its place.
+        if thread.is_here() {
+            return Ok((wq, Some(thread)));
+        }
+    }
+    let cpu = has(raw::IORING_SETUP_SQ_AFF).then_some(p.sq_thread_cpu);
+    Ok((wq, Some(sqpoll::start(p.sq_thread_idle, cpu)?)))
+}
+
+fn publish(
+    ring_fd: i32,
+    rings: Arc<Rings>,
+    shared: Arc<Shared>,
+    p: &Params,
+    wq: Arc<Wq>,
+    sq_thread: Option<Arc<SqThread>>,
+) {
     let id = next_id();
-    let mut state = State::new(Arc::clone(&shared), wq, rings, p.flags);
+    let mut state = State::new(Arc::clone(&shared), Arc::clone(&wq), rings, p.flags);
     state.ring_fd = ring_fd;
     let ctx = Arc::new(Ctx {
         id,
         lock: CtxLock::new(state),
+        sq_thread: sq_thread.clone(),
+        wq,
         open_fds: AtomicU32::new(1),
         setup_flags: p.flags,
     });
@@ -190,4 +258,7 @@ fn publish(ring_fd: i32, rings: Arc<Rings>, shared: Arc<Shared>, p: &Params) {
     shared::publish(id, &shared);
     registry::insert(ctx);
     fds::mark_ring(ring_fd, id);
+    if let Some(thread) = sq_thread {
+        thread.attach(id);
+    }
 }
