@@ -60,8 +60,8 @@ fn close_high(first: u32, last: u32, close: fn(i32)) {
     }
 }
 
-/// Calls `visit` for every open descriptor; false when `/proc/self/fd` cannot be read. Allocates nothing.
-fn for_each_open(mut visit: impl FnMut(u32)) -> bool {
+/// Calls `visit` for every open descriptor of this process, ours included; false when `/proc/self/fd` cannot be read. Allocates nothing.
+pub fn for_each_open(mut visit: impl FnMut(u32)) -> bool {
     #[repr(C, align(8))]
     struct Entries([u8; 1024]);
     let path = c"/proc/thread-self/fd";
@@ -103,4 +103,21 @@ fn for_each_open(mut visit: impl FnMut(u32)) -> bool {
     // SAFETY: closes the directory opened above.
     unsafe { raw::marked(Sysno::close, [dir as usize, 0, 0, 0, 0]) };
     true
+}
+
+#[cfg(test)]
+mod tests {
+    use super::for_each_open;
+    use std::os::fd::AsRawFd;
+
+    #[test]
+    fn every_open_descriptor_is_visited_once() {
+        let files: Vec<_> = (0..300).map(|_| std::fs::File::open("/dev/null").unwrap()).collect();
+        let mut seen = Vec::new();
+        assert!(for_each_open(|fd| seen.push(fd)));
+        for file in &files {
+            let fd = file.as_raw_fd() as u32;
+            assert_eq!(seen.iter().filter(|s| **s == fd).count(), 1, "descriptor {fd}");
+        }
+    }
 }

@@ -17,6 +17,7 @@ mod next;
 mod process;
 mod signals;
 mod sleeps;
+mod spawn_actions;
 mod stats;
 mod syscall;
 
