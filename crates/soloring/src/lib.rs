@@ -1,7 +1,7 @@
 //! io_uring in user space: the kernel's ABI, carried out in your own process with ordinary system calls.
 //!
 //! For programs that need io_uring where the kernel refuses it (container profiles,
-//! `kernel.io_uring_disabled`, old kernels, gVisor), and for those that must look inside a ring. x86-64 Linux.
+//! `kernel.io_uring_disabled`, kernels without it), and for those that must look inside a ring. x86-64 Linux.
 //!
 //! There are three ways to use it, from the least change to the most:
 //!
