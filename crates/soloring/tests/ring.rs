@@ -225,6 +225,27 @@ fn dropping_closes_also_with_requests_in_flight() {
 }
 
 #[test]
+fn a_polling_thread_submits_also_after_it_slept() {
+    let mut ring = Ring::builder().sqpoll(1).build(8).unwrap();
+    for round in 0..20 {
+        for i in 0..8 {
+            push(&mut ring, entry::nop().user_data(i));
+        }
+        ring.submit().unwrap();
+        ring.submit_and_wait(8).unwrap();
+        let done: Vec<u64> = ring.completions().map(|c| c.user_data).collect();
+        assert_eq!(done, (0..8).collect::<Vec<_>>());
+        assert_eq!(ring.queued(), 0);
+        if round % 4 == 3 {
+            // Long enough for its idle time to pass; either way the next round must work.
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+    let other = Ring::builder().sqpoll(1).attach_wq(ring.as_raw_fd()).build(4);
+    assert!(other.is_ok(), "{other:?}");
+}
+
+#[test]
 fn operations_and_lock_are_counted() {
     let before = soloring::op_count();
     let mut ring = Ring::builder().single_issuer().defer_taskrun().build(4).unwrap();
