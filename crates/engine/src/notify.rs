@@ -47,9 +47,10 @@ fn notify(st: &mut State) {
     }
 }
 
-/// Makes the ring descriptor readable for a program that watches it.
+/// Makes the ring descriptor readable for a program that watches it. Every time, not only when it was not:
+/// an edge-triggered watcher waits for the next edge.
 pub fn signal_ring_fd(st: &mut State) {
-    if st.shared.is_watched() && !st.fd_signalled && st.ring_fd >= 0 {
+    if st.shared.is_watched() && st.ring_fd >= 0 {
         sys::eventfd_signal(st.ring_fd);
         st.fd_signalled = true;
     }

@@ -4,6 +4,7 @@
 #![allow(unsafe_code)]
 
 use crate::ctx::Ctx;
+use crate::issue::run_ready;
 use crate::notify::{flush, refresh_ring_fd};
 use crate::state::{Follower, State};
 use crate::sys::{self, sys};
@@ -39,6 +40,9 @@ impl Progress {
 
 /// Runs task work and publishes; looks at the epoll instance when there is reason to.
 pub fn make_progress(st: &mut State, need_more: bool) {
+    if !st.ready.is_empty() {
+        run_ready(st);
+    }
     taskwork::run(st);
     let armed = st.armed > 0 || st.punted > 0;
     st.skipped_polls += 1;

@@ -16,6 +16,7 @@ cases! {
     duplicates "duplicates";
     replaced "replaced";
     readiness "readiness";
+    edges "edges";
     sweeps "sweeps";
     range_cloexec "range-cloexec";
     vfork_sweep "vfork-sweep";
