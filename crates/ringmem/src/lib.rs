@@ -6,10 +6,12 @@
 //!   no access leaves the region;
 //! - the engine's own mapping is separate from the program's: the program may unmap its own at any time.
 
+mod bufring;
 mod layout;
 mod map;
 mod rings;
 
+pub use bufring::{BUF_ENTRY_BYTES, BUF_TAIL_AT, BufEntry, BufRingMem};
 pub use layout::{CqeSize, Layout, SqeSize};
 pub use map::{Mapping, NoMmap, OFF_CQ_RING, OFF_SQ_RING, OFF_SQES};
 pub use rings::Rings;
