@@ -29,11 +29,23 @@ pub fn arm(st: &mut State, slot: u32, mut req: Req, events: u32) -> Result<(), (
         }
         req.flags |= flag::POLLED;
         st.recheck |= req.has(flag::MULTISHOT);
+    } else if req.has(flag::REQUEUE) {
+        requeue(st, slot, &req, events);
     }
+    req.flags &= !flag::REQUEUE;
     st.slab.put(slot, req, Where::Armed);
     st.index(slot);
     st.armed += 1;
     Ok(())
+}
+
+/// Registers anew: what is ready now is told again, after what is told already.
+#[cold]
+fn requeue(st: &mut State, slot: u32, req: &Req, events: u32) {
+    let edge = events | libc::EPOLLET as u32;
+    let data = st.slab.id(slot).to_u64();
+    let _ = sys::epoll_ctl(st.shared.epfd, libc::EPOLL_CTL_MOD, req.fd(), edge, data);
+    st.recheck = true;
 }
 
 /// Keeps a registered file (and its tag) alive for a request that outlives its attempt.

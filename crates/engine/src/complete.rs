@@ -5,7 +5,7 @@
 use crate::req::{File, NIL, Req, flag};
 use crate::slab::Where;
 use crate::state::State;
-use soloring_abi::{Errno, Opcode, sqe_flags};
+use soloring_abi::{Errno, Opcode, raw, sqe_flags};
 
 /// Marks a request as failed: its chain breaks, and a skipped CQE is posted after all.
 pub fn set_fail(req: &mut Req) {
@@ -17,9 +17,21 @@ pub fn set_fail(req: &mut Req) {
 
 fn post(st: &mut State, req: &Req, res: i32, cflags: u32, extra: [u64; 2]) {
     if !req.has(flag::SKIP_CQE) {
-        let cqe = soloring_abi::Cqe { user_data: req.sqe.user_data, res, flags: cflags };
+        let flags = cflags | req.cqe_flags;
+        let cqe = soloring_abi::Cqe { user_data: req.sqe.user_data, res, flags };
         st.cq.post(&st.rings, cqe, extra);
     }
+    if req.has(flag::NOTIF) {
+        post_notification(st, req);
+    }
+}
+
+/// The second completion of a zero-copy send: the data was copied, so the buffer is free at once.
+#[cold]
+fn post_notification(st: &mut State, req: &Req) {
+    let report = req.sqe.ioprio as u32 & raw::IORING_SEND_ZC_REPORT_USAGE != 0;
+    let usage = if report { raw::IORING_NOTIF_USAGE_ZC_COPIED } else { 0 };
+    st.post(req.sqe.user_data, usage as i32, raw::IORING_CQE_F_NOTIF);
 }
 
 /// Completes a request for good. `slot` is its reserved slot when it had one.
@@ -32,10 +44,15 @@ pub fn complete_big(
     st: &mut State,
     slot: Option<u32>,
     mut req: Req,
-    res: i32,
+    mut res: i32,
     cflags: u32,
     extra: [u64; 2],
 ) {
+    if res < 0 && req.done > 0 {
+        // What was transferred before the error (or the cancel) is told instead; it counts as failed.
+        res = req.done as i32;
+        req.flags |= flag::FAIL;
+    }
     if res < 0 && !req.has(flag::NO_FAIL) || req.has(flag::FAIL) {
         set_fail(&mut req);
     }
@@ -65,10 +82,11 @@ fn complete_alone(st: &mut State, slot: u32, res: i32) {
 #[inline]
 pub fn complete_inline(st: &mut State, req: &mut Req, res: i32, cflags: u32) {
     debug_assert!(req.next == NIL && !matches!(req.file, File::Own(_)));
-    if req.has(flag::SKIP_CQE) {
+    if req.has(flag::SKIP_CQE | flag::NOTIF) {
         return complete_inline_slow(st, req, res, cflags);
     }
-    let cqe = soloring_abi::Cqe { user_data: req.sqe.user_data, res, flags: cflags };
+    let flags = cflags | req.cqe_flags;
+    let cqe = soloring_abi::Cqe { user_data: req.sqe.user_data, res, flags };
     st.cq.post(&st.rings, cqe, [0; 2]);
     if st.drain_active {
         queue_deferred(st);

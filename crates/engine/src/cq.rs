@@ -49,6 +49,22 @@ impl Cq {
         tail.wrapping_sub(self.head_seen) < self.entries
     }
 
+    /// How many completions fit; exact below two, otherwise a lower bound.
+    #[inline]
+    pub fn room(&mut self, rings: &Rings) -> u32 {
+        if !self.overflow.is_empty() {
+            return 0;
+        }
+        let used = |cq: &Cq| (cq.tail as u32).wrapping_sub(cq.head_seen);
+        if used(self) + 1 >= self.entries {
+            let head = rings.cq_head();
+            if (self.tail as u32).wrapping_sub(head) <= self.entries {
+                self.head_seen = head;
+            }
+        }
+        self.entries - used(self)
+    }
+
     /// Posts a completion, on the overflow list when the ring is full: nothing is lost.
     /// Returns false when it overflowed.
     #[inline]

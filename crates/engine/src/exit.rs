@@ -3,6 +3,7 @@
 use crate::cancel::cancel_slot;
 use crate::complete::fail_chain;
 use crate::ctx::Ctx;
+use crate::kbuf::Groups;
 use crate::registry;
 use crate::req::flag;
 use crate::slab::Where;
@@ -54,6 +55,7 @@ pub fn finish(ctx: &Ctx, st: &mut State) {
     }
     st.files = None;
     st.bufs = None;
+    st.kbuf = Groups::default();
     st.retired.clear();
     fds::close_private(st.rings.mapping().memfd());
     if let Some(sqes) = st.rings.sqe_mapping() {

@@ -5,7 +5,7 @@
 use crate::arm::arm;
 use crate::complete::{complete, complete_big, complete_inline};
 use crate::fds;
-use crate::ops::{Attempt, OpDef, Outcome, poll, timeout};
+use crate::ops::{Attempt, OpDef, Outcome, poll, rw, timeout};
 use crate::optable::TABLE;
 use crate::punt::punt;
 use crate::req::{File, Req, flag};
@@ -99,6 +99,9 @@ pub fn issue_slot(st: &mut State, slot: u32, attempt: Attempt) {
         let class = if def.iopoll { Class::Bounded } else { Class::Unbounded };
         // What can be polled is tried and armed instead of blocking a worker, as io-wq does.
         if !def.pollable && def.has_run && (def.block_when)(&req) {
+            if let Err(e) = rw::select_for_worker(st, &mut req) {
+                return complete(st, Some(slot), req, e.neg(), 0);
+            }
             req.flags &= !flag::FORCE_WORKER;
             return act(st, slot, req, Outcome::Punt(class));
         }
@@ -152,7 +155,12 @@ fn not_pollable(st: &mut State, slot: u32, mut req: Req, def: &'static OpDef) {
         return act(st, slot, req, outcome);
     }
     if !def.has_run {
-        return complete(st, Some(slot), req, Errno::EOPNOTSUPP.neg(), 0);
+        let multishot = req.has(flag::MULTISHOT);
+        let e = if multishot { Errno::EBADFD } else { Errno::EOPNOTSUPP };
+        return complete(st, Some(slot), req, e.neg(), 0);
+    }
+    if let Err(e) = rw::select_for_worker(st, &mut req) {
+        return complete(st, Some(slot), req, e.neg(), 0);
     }
     req.flags &= !flag::FORCE_WORKER;
     act(st, slot, req, Outcome::Punt(Class::Unbounded));

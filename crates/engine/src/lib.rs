@@ -9,6 +9,7 @@ mod timers;
 mod cq;
 mod resources;
 mod opdata;
+mod kbuf;
 mod req;
 mod index;
 mod slab;

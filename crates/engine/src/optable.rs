@@ -1,8 +1,8 @@
 //! The table of operations: every opcode has its entry, or this does not compile.
 
 use crate::ops::{
-    OpDef, UNSUPPORTED, cancel, cmd, epoll, file, fs, net, nop, path, pipe, poll, rw, slots, sock,
-    splice, timeout, xattr,
+    OpDef, UNSUPPORTED, buffers, cancel, cmd, epoll, file, fs, net, nop, path, pipe, poll, rw,
+    slots, sock, splice, timeout, xattr,
 };
 use soloring_abi::Opcode;
 
@@ -32,6 +32,13 @@ const fn define(op: Opcode) -> OpDef {
         Opcode::Send => net::SEND,
         Opcode::Recv => net::RECV,
         Opcode::Openat2 => fs::OPENAT2,
+        Opcode::ProvideBuffers => buffers::PROVIDE_BUFFERS,
+        Opcode::RemoveBuffers => buffers::REMOVE_BUFFERS,
+        Opcode::SendZc => net::SEND_ZC,
+        Opcode::SendmsgZc => net::SENDMSG_ZC,
+        Opcode::ReadMultishot => rw::READ_MULTISHOT,
+        Opcode::ReadvFixed => rw::READV_FIXED,
+        Opcode::WritevFixed => rw::WRITEV_FIXED,
         Opcode::Shutdown => sock::SHUTDOWN,
         Opcode::Socket => sock::SOCKET,
         Opcode::Bind => sock::BIND,
@@ -58,19 +65,12 @@ const fn define(op: Opcode) -> OpDef {
         Opcode::FixedFdInstall => slots::FIXED_FD_INSTALL,
         Opcode::EpollWait => epoll::EPOLL_WAIT,
         Opcode::Pipe => pipe::PIPE,
-        Opcode::ProvideBuffers
-        | Opcode::RemoveBuffers
-        | Opcode::MsgRing
-        | Opcode::SendZc
-        | Opcode::SendmsgZc
-        | Opcode::ReadMultishot
+        Opcode::MsgRing
         | Opcode::Waitid
         | Opcode::FutexWait
         | Opcode::FutexWake
         | Opcode::FutexWaitv
-        | Opcode::RecvZc
-        | Opcode::ReadvFixed
-        | Opcode::WritevFixed => UNSUPPORTED,
+        | Opcode::RecvZc => UNSUPPORTED,
     }
 }
 

@@ -51,6 +51,16 @@ pub mod flag {
     pub const IN_PROGRESS: u32 = 1 << 17;
     /// A worker did the blocking part; `issue` finishes it under the lock.
     pub const REISSUE: u32 = 1 << 16;
+    /// A bundle has used the last buffer that was there: it ends with this part.
+    pub const LAST_BUFFERS: u32 = 1 << 24;
+    /// When it waits again, it goes behind everything else that is ready now.
+    pub const REQUEUE: u32 = 1 << 27;
+    /// A second CQE follows the last one: the notification of a zero-copy send.
+    pub const NOTIF: u32 = 1 << 28;
+    /// The socket is known to be a stream.
+    pub const STREAM_SOCKET: u32 = 1 << 25;
+    /// The socket is known to keep messages apart.
+    pub const MESSAGE_SOCKET: u32 = 1 << 26;
     /// The worker of this request was told to stop.
     pub const INTERRUPTED: u32 = 1 << 15;
 }
@@ -149,8 +159,9 @@ pub struct Req {
     pub done: u32,
     /// Result of a request that failed before it was issued.
     pub res: i32,
-    /// Provided buffer that was selected for this request, with its group.
-    pub buf_id: u32,
+    /// `cqe->flags` of the provided buffer that this request holds (`sqe.addr` and `sqe.len` name it),
+    /// and what else its last CQE must say. 0: nothing.
+    pub cqe_flags: u32,
     pub data: AsyncData,
     /// Registered file and buffer kept alive by this request.
     pub held_file: Option<Arc<FixedFile>>,
@@ -177,7 +188,7 @@ impl Req {
         self.file = File::None;
         self.done = 0;
         self.res = 0;
-        self.buf_id = 0;
+        self.cqe_flags = 0;
         if !matches!(self.data, AsyncData::None) {
             self.data = AsyncData::None;
         }

@@ -37,7 +37,7 @@ const FLAGS: u32 = raw::IORING_SETUP_CQSIZE
     | raw::IORING_SETUP_HYBRID_IOPOLL;
 
 /// Features that hold here. Not RW_ATTR (integrity metadata needs the device), not
-/// SQPOLL_NONFIXED without SQPOLL, not RECVSEND_BUNDLE without provided buffers.
+/// SQPOLL_NONFIXED without SQPOLL.
 pub const FEATURES: u32 = raw::IORING_FEAT_SINGLE_MMAP
     | raw::IORING_FEAT_NODROP
     | raw::IORING_FEAT_SUBMIT_STABLE
@@ -53,6 +53,7 @@ pub const FEATURES: u32 = raw::IORING_FEAT_SINGLE_MMAP
     | raw::IORING_FEAT_LINKED_FILE
     | raw::IORING_FEAT_REG_REG_RING
     | raw::IORING_FEAT_MIN_TIMEOUT
+    | raw::IORING_FEAT_RECVSEND_BUNDLE
     | raw::IORING_FEAT_NO_IOWAIT;
 
 fn check_flags(flags: u32) -> Result<(), Errno> {

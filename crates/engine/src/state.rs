@@ -4,6 +4,7 @@
 
 use crate::cq::Cq;
 use crate::index::Index;
+use crate::kbuf::Groups;
 use crate::req::{AsyncData, File, NIL, Req};
 use crate::resources::{FixedBuf, FixedFile, Node, Retired, Table};
 use crate::shared::Shared;
@@ -98,6 +99,8 @@ pub struct State {
     pub drain_disabled: bool,
     pub files: Option<Table<FixedFile>>,
     pub bufs: Option<Table<FixedBuf>>,
+    /// Provided buffers.
+    pub kbuf: Groups,
     pub retired: Vec<Retired>,
     pub eventfd: Option<EventFd>,
     /// Set while completions are posted by the submitting thread itself.
@@ -163,6 +166,7 @@ impl State {
             drain_disabled: false,
             files: None,
             bufs: None,
+            kbuf: Groups::default(),
             retired: Vec::new(),
             eventfd: None,
             inline: false,

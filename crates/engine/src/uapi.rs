@@ -140,10 +140,20 @@ pub unsafe fn ring_mmap(
     registry::with(fd, |ctx| {
         let Ok(st) = ctx.lock.lock() else { return Errno::EBUSY.neg() as isize };
         let rings = Arc::clone(&st.rings);
-        drop(st);
         if off & 4095 != 0 {
             return Errno::EINVAL.neg() as isize;
         }
+        if off as u64 & OFF_MASK == raw::IORING_OFF_PBUF_RING as u64 {
+            let group = (off as u64 & !OFF_MASK) >> raw::IORING_OFF_PBUF_SHIFT;
+            let mapping = u16::try_from(group).ok().and_then(|group| st.kbuf.mapping(group));
+            let Some(mapping) = mapping else { return Errno::ENOMEM.neg() as isize };
+            // SAFETY: passed on from the caller.
+            return match unsafe { mapping.map_for_program(addr, len, prot, flags, 0) } {
+                Ok(at) => at as isize,
+                Err(e) => e.neg() as isize,
+            };
+        }
+        drop(st);
         // Bits 27 to 31 choose the area, the others mean nothing. The errno are those of Linux 6.18.
         let at = match off as u64 & OFF_MASK {
             OFF_SQ_RING | OFF_CQ_RING => 0,

@@ -70,6 +70,41 @@ fn transfer(read: bool, local: usize, remote: u64, len: usize) -> Result<(), Err
     }
 }
 
+/// One piece of a copy: `len` bytes at our address `local` from the program's `remote`.
+#[derive(Clone, Copy, Debug, Default)]
+#[repr(C)]
+pub struct Part {
+    pub local: usize,
+    pub remote: u64,
+    pub len: usize,
+}
+
+/// Copies several pieces in, in order, with one call.
+///
+/// # Errors
+/// EFAULT when the bytes are not all readable; what was copied until then stays.
+pub fn read_parts(parts: &[Part]) -> Result<(), Errno> {
+    const MAX: usize = 4;
+    assert!(parts.len() <= MAX);
+    let (mut local, mut remote) = ([[0usize; 2]; MAX], [[0usize; 2]; MAX]);
+    let mut total = 0;
+    for (i, part) in parts.iter().enumerate() {
+        local[i] = [part.local, part.len];
+        remote[i] = [part.remote as usize, part.len];
+        total += part.len;
+    }
+    let (pid, n) = (std::process::id(), parts.len());
+    // SAFETY: the local sides are memory that the caller owns; the kernel checks the remote sides.
+    let moved = unsafe { sys!(process_vm_readv, pid, local.as_ptr(), n, remote.as_ptr(), n, 0) };
+    match moved {
+        Ok(n) if n == total => Ok(()),
+        Err(Errno::ENOSYS | Errno::EPERM) => parts
+            .iter()
+            .try_for_each(|part| transfer_by_pipe(true, part.local, part.remote, part.len)),
+        _ => Err(Errno::EFAULT),
+    }
+}
+
 /// For sandboxes that refuse process_vm_readv: the bytes go through a pipe, where write(2) and
 /// read(2) check the program's side.
 #[cold]

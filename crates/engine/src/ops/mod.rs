@@ -8,12 +8,14 @@ use crate::state::State;
 use soloring_abi::{Errno, raw};
 use soloring_iowq::{Class, Interrupt};
 
+pub mod buffers;
 pub mod cancel;
 pub mod cmd;
 pub mod epoll;
 pub mod file;
 pub mod fs;
 pub mod net;
+pub mod netbuf;
 pub mod nop;
 pub mod path;
 pub mod pipe;

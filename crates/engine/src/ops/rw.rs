@@ -1,15 +1,15 @@
-//! READ, WRITE, READV, WRITEV, READ_FIXED, WRITE_FIXED.
+//! READ, WRITE, READV, WRITEV, their forms with registered buffers, READ_MULTISHOT.
 //!
 //! Inline attempts are `preadv2`/`pwritev2` with RWF_NOWAIT. Storage that would block goes to a bounded
 //! worker (writes hashed by inode), everything else waits for readiness.
 #![allow(unsafe_code)]
 
-use super::{Attempt, BASE, OpDef, Outcome, retry_eintr};
+use super::{Attempt, BASE, OpDef, Outcome, must_be_zero, no_run, retry_eintr};
 use crate::req::{AsyncData, File, Req, flag};
 use crate::state::State;
 use crate::sys::{self, sys};
 use crate::usercopy;
-use soloring_abi::{Errno, IoVec, Opcode, raw};
+use soloring_abi::{Errno, IoVec, Opcode, raw, sqe_flags};
 use soloring_iowq::{Class, Interrupt};
 use std::sync::Arc;
 
@@ -26,16 +26,29 @@ const RW: OpDef = OpDef {
     ..BASE
 };
 
-pub const READ: OpDef = OpDef { ..RW };
+pub const READ: OpDef = OpDef { buffer_select: true, ..RW };
 pub const WRITE: OpDef = OpDef { ..RW };
-pub const READV: OpDef = OpDef { ..RW };
+pub const READV: OpDef = OpDef { buffer_select: true, ..RW };
 pub const WRITEV: OpDef = OpDef { ..RW };
 pub const READ_FIXED: OpDef = OpDef { ..RW };
 pub const WRITE_FIXED: OpDef = OpDef { ..RW };
+pub const READV_FIXED: OpDef = OpDef { ..RW };
+pub const WRITEV_FIXED: OpDef = OpDef { ..RW };
+pub const READ_MULTISHOT: OpDef = OpDef {
+    prep: multishot_prep,
+    issue: multishot_issue,
+    run: no_run,
+    has_run: false,
+    buffer_select: true,
+    pollable: true,
+    ..RW
+};
 
 const UIO_MAXIOV: u32 = 1024;
 /// The most that one read or write transfers (MAX_RW_COUNT).
 const MAX_RW_COUNT: u64 = 0x7fff_f000;
+/// Reads in a row for one READ_MULTISHOT.
+const ROUNDS_MAX: u32 = 32;
 const RWF_NOWAIT: u32 = libc::RWF_NOWAIT as u32;
 
 fn opcode(req: &Req) -> Opcode {
@@ -43,15 +56,27 @@ fn opcode(req: &Req) -> Opcode {
 }
 
 fn is_write(req: &Req) -> bool {
-    matches!(opcode(req), Opcode::Write | Opcode::Writev | Opcode::WriteFixed)
+    matches!(opcode(req), Opcode::Write | Opcode::Writev | Opcode::WriteFixed | Opcode::WritevFixed)
 }
 
 fn is_vectored(req: &Req) -> bool {
-    matches!(opcode(req), Opcode::Readv | Opcode::Writev)
+    let vectored = matches!(
+        opcode(req),
+        Opcode::Readv | Opcode::Writev | Opcode::ReadvFixed | Opcode::WritevFixed
+    );
+    vectored && !selects(req)
+}
+
+/// Whether the buffer is a provided one.
+fn selects(req: &Req) -> bool {
+    req.sqe.flags & sqe_flags::BUFFER_SELECT != 0
 }
 
 fn is_fixed_buf(req: &Req) -> bool {
-    matches!(opcode(req), Opcode::ReadFixed | Opcode::WriteFixed)
+    matches!(
+        opcode(req),
+        Opcode::ReadFixed | Opcode::WriteFixed | Opcode::ReadvFixed | Opcode::WritevFixed
+    )
 }
 
 fn prep(_: &mut State, req: &mut Req) -> Result<(), Errno> {
@@ -71,6 +96,9 @@ fn prep(_: &mut State, req: &mut Req) -> Result<(), Errno> {
             Errno::EINVAL
         });
     }
+    if selects(req) {
+        return select_prep(req);
+    }
     if is_vectored(req) {
         if sqe.len > UIO_MAXIOV {
             return Err(Errno::EINVAL);
@@ -84,6 +112,18 @@ fn prep(_: &mut State, req: &mut Req) -> Result<(), Errno> {
             req.data = AsyncData::Iov(iov);
             req.flags |= flag::STABLE;
         }
+    }
+    Ok(())
+}
+
+/// READV with a provided buffer has one vector, of which only the length counts.
+fn select_prep(req: &mut Req) -> Result<(), Errno> {
+    if opcode(req) == Opcode::Readv {
+        if req.sqe.len != 1 {
+            return Err(Errno::EINVAL);
+        }
+        let iov: IoVec = usercopy::read(req.sqe.addr)?;
+        req.sqe.len = iov.len.min(MAX_RW_COUNT) as u32;
     }
     Ok(())
 }
@@ -162,21 +202,43 @@ fn transfer_anywhere(req: &mut Req, extra_flags: u32) -> Result<usize, Errno> {
     }
 }
 
-/// Resolves a registered buffer and checks the range against it.
-fn import_fixed(st: &mut State, req: &mut Req) -> Result<(), Errno> {
+/// Checks a range against the registered buffer that the request names.
+///
+/// # Errors
+/// EFAULT when there is none or it does not hold the range.
+pub fn check_fixed(st: &State, req: &Req, addr: u64, len: u64) -> Result<(), Errno> {
     let table = st.bufs.as_ref().ok_or(Errno::EFAULT)?;
     let node = table.get(req.sqe.buf_index as u32).ok_or(Errno::EFAULT)?;
-    if !node.item.contains(req.sqe.addr, req.sqe.len as u64) {
-        return Err(Errno::EFAULT);
+    if node.item.contains(addr, len) { Ok(()) } else { Err(Errno::EFAULT) }
+}
+
+/// As [`check_fixed`], for each element; none may be empty.
+pub fn check_fixed_vector(st: &State, req: &Req, iov: &[IoVec]) -> Result<(), Errno> {
+    iov.iter().try_for_each(|v| match v.len {
+        0 => Err(Errno::EFAULT),
+        len => check_fixed(st, req, v.base, len),
+    })
+}
+
+fn import_fixed(st: &State, req: &Req) -> Result<(), Errno> {
+    match &req.data {
+        AsyncData::Iov(iov) => check_fixed_vector(st, req, iov),
+        _ if is_vectored(req) => Ok(()),
+        _ => check_fixed(st, req, req.sqe.addr, req.sqe.len as u64),
     }
-    Ok(())
 }
 
 /// Keeps the registered buffer alive beyond the inline attempt.
-fn hold_buf(st: &State, req: &mut Req) {
-    if is_fixed_buf(req) && req.held_buf.is_none() {
+pub fn hold_fixed(st: &State, req: &mut Req) {
+    if req.held_buf.is_none() {
         let node = st.bufs.as_ref().and_then(|t| t.get(req.sqe.buf_index as u32));
         req.held_buf = node.map(|n| Arc::clone(&n.item));
+    }
+}
+
+fn hold_buf(st: &State, req: &mut Req) {
+    if is_fixed_buf(req) {
+        hold_fixed(st, req);
     }
 }
 
@@ -217,6 +279,58 @@ fn done(req: &mut Req, total: i32) -> Outcome {
 }
 
 fn issue(st: &mut State, req: &mut Req, attempt: Attempt) -> Outcome {
+    if selects(req) && req.cqe_flags == 0 {
+        return issue_select(st, req, attempt);
+    }
+    issue_at(st, req, attempt)
+}
+
+/// As [`issue_at`], with the buffer that the group would give now. It is taken when the attempt used
+/// it, and when a worker goes on with it.
+fn issue_select(st: &mut State, req: &mut Req, attempt: Attempt) -> Outcome {
+    let group = req.sqe.buf_index;
+    let Some(buf) = st.kbuf.peek(group, req.sqe.len) else {
+        let woken = attempt != Attempt::First;
+        if woken && sys::poll_now(req.fd(), libc::POLLIN) == 0 {
+            return Outcome::Arm(libc::POLLIN as u32);
+        }
+        return Outcome::err(Errno::ENOBUFS);
+    };
+    let before = (req.sqe.addr, req.sqe.len);
+    (req.sqe.addr, req.sqe.len) = (buf.addr, buf.len);
+    let outcome = issue_at(st, req, attempt);
+    match outcome {
+        Outcome::Done(res, _) if res >= 0 => {
+            // A file that cannot be polled has its whole share taken before the attempt.
+            let whole = st.kbuf.is_incremental(group) && is_storage(req);
+            let used = if whole { buf.len as u64 } else { res as u64 };
+            req.cqe_flags = st.kbuf.commit(group, used);
+        }
+        // What cannot be waited for has taken its buffer already, and classic ones are not put back.
+        Outcome::Done(..) if !st.kbuf.is_ring(group) || is_storage(req) => {
+            req.cqe_flags = st.kbuf.commit(group, buf.len as u64);
+        }
+        Outcome::Punt(_) => req.cqe_flags = st.kbuf.commit(group, buf.len as u64),
+        _ => (req.sqe.addr, req.sqe.len) = before,
+    }
+    outcome
+}
+
+/// Gives a request that goes straight to a worker its buffer, if it wants one.
+///
+/// # Errors
+/// ENOBUFS.
+pub fn select_for_worker(st: &mut State, req: &mut Req) -> Result<(), Errno> {
+    if selects(req) && req.cqe_flags == 0 {
+        let group = req.sqe.buf_index;
+        let buf = st.kbuf.peek(group, req.sqe.len).ok_or(Errno::ENOBUFS)?;
+        (req.sqe.addr, req.sqe.len) = (buf.addr, buf.len);
+        req.cqe_flags = st.kbuf.commit(group, buf.len as u64);
+    }
+    Ok(())
+}
+
+fn issue_at(st: &mut State, req: &mut Req, attempt: Attempt) -> Outcome {
     if st.setup_has(raw::IORING_SETUP_IOPOLL) && !is_direct_storage(req) {
         return Outcome::err(Errno::EOPNOTSUPP);
     }
@@ -345,6 +459,63 @@ fn run(req: &mut Req, interrupt: &Interrupt) -> i32 {
                 return req.done as i32;
             }
         }
+    }
+}
+
+fn multishot_prep(st: &mut State, req: &mut Req) -> Result<(), Errno> {
+    if !selects(req) {
+        return Err(Errno::EINVAL);
+    }
+    prep(st, req)?;
+    must_be_zero(&[req.sqe.addr, req.sqe.len as u64])?;
+    req.flags |= flag::MULTISHOT;
+    Ok(())
+}
+
+/// Reads as often as there is something, at most [`ROUNDS_MAX`] times before the others get their turn.
+fn multishot_issue(st: &mut State, req: &mut Req, attempt: Attempt) -> Outcome {
+    const POLLIN: u32 = libc::POLLIN as u32;
+    let group = req.sqe.buf_index;
+    if attempt == Attempt::First {
+        if is_storage(req) {
+            return Outcome::err(Errno::EBADFD);
+        }
+        if st.kbuf.peek(group, 0).is_none() {
+            return Outcome::err(Errno::ENOBUFS);
+        }
+        // Whether the file can be polled, which it must, shows when it is armed.
+        return Outcome::Arm(POLLIN);
+    }
+    for _ in 0..ROUNDS_MAX {
+        let Some(buf) = st.kbuf.peek(group, 0) else {
+            let wanted = sys::poll_now(req.fd(), libc::POLLIN) != 0;
+            return if wanted { Outcome::err(Errno::ENOBUFS) } else { Outcome::Arm(POLLIN) };
+        };
+        (req.sqe.addr, req.sqe.len) = (buf.addr, buf.len);
+        let got = read_ready(req);
+        (req.sqe.addr, req.sqe.len) = (0, 0);
+        match got {
+            Ok(0) => return Outcome::Done(0, 0),
+            Ok(n) => {
+                let cflags = st.kbuf.commit(group, n as u64);
+                if !st.post_more(req.sqe.user_data, n as i32, cflags) {
+                    return Outcome::Done(n as i32, cflags);
+                }
+            }
+            Err(Errno::EAGAIN | Errno::EINTR) => return Outcome::Arm(POLLIN),
+            Err(e) => return Outcome::err(e),
+        }
+    }
+    req.flags |= flag::REQUEUE;
+    Outcome::Arm(POLLIN)
+}
+
+/// A read that does not block, also of a file that has no such form.
+fn read_ready(req: &mut Req) -> Result<usize, Errno> {
+    match transfer_anywhere(req, RWF_NOWAIT) {
+        Err(Errno::EOPNOTSUPP) if sys::poll_now(req.fd(), libc::POLLIN) == 0 => Err(Errno::EAGAIN),
+        Err(Errno::EOPNOTSUPP) => transfer_anywhere(req, 0),
+        other => other,
     }
 }
 

@@ -23,16 +23,21 @@ fn check(iov: IoVec) -> Result<Option<FixedBuf>, Errno> {
     }
     let end = iov.base.checked_add(iov.len + PAGE - 1).ok_or(Errno::EOVERFLOW)? & !(PAGE - 1);
     let start = iov.base & !(PAGE - 1);
+    if !writable(start, end - start) {
+        return Err(Errno::EFAULT);
+    }
+    Ok(Some(FixedBuf { addr: iov.base, len: iov.len }))
+}
+
+/// Whether these whole pages are there and can be written to, as when the kernel pins them.
+pub fn writable(start: u64, len: u64) -> bool {
     const MADV_POPULATE_WRITE: i32 = 23;
     // SAFETY: populating pages changes no contents; the kernel checks the range.
-    match unsafe { sys!(madvise, start, end - start, MADV_POPULATE_WRITE) } {
-        Ok(_) => Ok(Some(FixedBuf { addr: iov.base, len: iov.len })),
+    match unsafe { sys!(madvise, start, len, MADV_POPULATE_WRITE) } {
+        Ok(_) => true,
         // A kernel without MADV_POPULATE_WRITE (before 5.14) says EINVAL for every range.
-        Err(Errno::EINVAL) if touchable(start, end - start) => {
-            Ok(Some(FixedBuf { addr: iov.base, len: iov.len }))
-        }
-        Err(Errno::ENOMEM) if !touchable(start, end - start) => Err(Errno::EFAULT),
-        Err(_) => Err(Errno::EFAULT),
+        Err(Errno::EINVAL) => touchable(start, len),
+        Err(_) => false,
     }
 }
 

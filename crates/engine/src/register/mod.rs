@@ -9,6 +9,7 @@ use soloring_lock::{Guard, current_thread};
 mod bufs;
 mod files;
 mod misc;
+mod pbuf;
 mod restrictions;
 mod sync_cancel;
 
@@ -85,6 +86,9 @@ fn dispatch(st: &mut Guard<'_, State>, opcode: u32, arg: Arg) -> Result<i32, Err
     const IOWQ_AFF: u32 = op::IORING_REGISTER_IOWQ_AFF as u32;
     const UNREG_IOWQ_AFF: u32 = op::IORING_UNREGISTER_IOWQ_AFF as u32;
     const MAX_WORKERS: u32 = op::IORING_REGISTER_IOWQ_MAX_WORKERS as u32;
+    const PBUF_RING: u32 = op::IORING_REGISTER_PBUF_RING as u32;
+    const UNREG_PBUF_RING: u32 = op::IORING_UNREGISTER_PBUF_RING as u32;
+    const PBUF_STATUS: u32 = op::IORING_REGISTER_PBUF_STATUS as u32;
     const ALLOC_RANGE: u32 = op::IORING_REGISTER_FILE_ALLOC_RANGE as u32;
     const CLOCK: u32 = op::IORING_REGISTER_CLOCK as u32;
     match opcode {
@@ -112,6 +116,9 @@ fn dispatch(st: &mut Guard<'_, State>, opcode: u32, arg: Arg) -> Result<i32, Err
             arg.none()?;
             st.wq.set_affinity(None).map_err(Errno).map(|()| 0)
         }
+        PBUF_RING => pbuf::register(st, arg),
+        UNREG_PBUF_RING => pbuf::unregister(st, arg),
+        PBUF_STATUS => pbuf::status(st, arg),
         MAX_WORKERS => misc::max_workers(st, arg),
         CLOCK => misc::clock(st, arg),
         _ => Err(Errno::EINVAL),
