@@ -42,6 +42,8 @@ struct Window {
     addr: u64,
     mask: u16,
     filled: u16,
+    /// The program's tail when it was last read.
+    tail: u16,
     entries: Box<[BufEntry; WINDOW as usize]>,
 }
 
@@ -49,7 +51,7 @@ impl Window {
     fn new(addr: u64, entries: u32) -> Self {
         let mask = (entries - 1) as u16;
         let entries = Box::new([BufEntry::default(); WINDOW as usize]);
-        Window { addr, mask, filled: 0, entries }
+        Window { addr, mask, filled: 0, tail: 0, entries }
     }
 
     /// Copies entries from position `filled` on, `n` at most. False when the memory is not there.
@@ -79,8 +81,15 @@ impl Window {
         if usercopy::read_parts(&parts[..used]).is_err() {
             return false;
         }
+        self.tail = tail;
         self.filled = self.filled.wrapping_add(n.min(tail.wrapping_sub(self.filled)));
         true
+    }
+
+    /// Whether there are no more than `beyond` buffers from `head` on.
+    fn ends_within(&mut self, head: u16, beyond: u16) -> bool {
+        let ends = |w: &Window| w.tail.wrapping_sub(head) <= beyond;
+        ends(self) && (!self.copy(0) || ends(self))
     }
 
     #[cold]
@@ -151,6 +160,14 @@ impl BufRing {
                 window.refill(self.head, want);
                 window.filled.wrapping_sub(self.head)
             }
+        }
+    }
+
+    /// Whether there are no more than `beyond` buffers.
+    fn ends_within(&mut self, beyond: u16) -> bool {
+        match &mut self.mem {
+            Mem::Ours(mem) => mem.tail().wrapping_sub(self.head) <= beyond,
+            Mem::Program(window) => window.ends_within(self.head, beyond),
         }
     }
 
@@ -409,12 +426,12 @@ impl Groups {
         Some(mapped)
     }
 
-    /// Whether fewer than `beyond + 1` buffers are there.
+    /// Whether no more than `beyond` buffers are there.
     pub fn ends_within(&mut self, id: u16, beyond: usize) -> bool {
         match self.get_mut(id) {
             None => true,
             Some(Group::Classic(list)) => list.len() <= beyond,
-            Some(Group::Ring(ring)) => ring.available(beyond as u16 + 1) as usize <= beyond,
+            Some(Group::Ring(ring)) => ring.ends_within(beyond as u16),
         }
     }
 }

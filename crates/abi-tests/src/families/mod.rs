@@ -3,6 +3,7 @@
 use crate::case::Family;
 
 pub mod buffers;
+pub mod bufring;
 pub mod cancel;
 pub mod cmds;
 pub mod direct;
@@ -11,6 +12,7 @@ pub mod epolls;
 pub mod fileops;
 pub mod files;
 pub mod garbage;
+pub mod kbuf;
 pub mod links;
 pub mod memory;
 pub mod net;
@@ -45,6 +47,7 @@ pub const FAMILIES: &[Family] = &[
     register::FAMILY,
     slots::FAMILY,
     buffers::FAMILY,
+    kbuf::FAMILY,
     process::FAMILY,
     random::FAMILY,
     garbage::FAMILY,

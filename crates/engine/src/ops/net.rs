@@ -145,6 +145,8 @@ fn zc_prep(req: &mut Req) -> Result<(), Errno> {
     req.cqe_flags = raw::IORING_CQE_F_MORE;
     req.flags |= flag::NOTIF;
     if how(req) & !ZC_FLAGS != 0 {
+        // No usage report either: what asked for it does not count.
+        req.sqe.ioprio = 0;
         return Err(Errno::EINVAL);
     }
     note_dontwait(req);

@@ -112,7 +112,9 @@ fn shots(
                 }
                 rounds += 1;
                 let full = full && is_stream(req);
-                let others_turn = rounds == ROUNDS_MAX;
+                // A bundle's length is what it may take in a turn.
+                let share = is_bundle(req) && req.sqe.len != 0 && res as u32 >= req.sqe.len;
+                let others_turn = share || rounds == ROUNDS_MAX;
                 if full && !others_turn && st.cq.room(&st.rings) >= 2 {
                     held = Some((res, cflags));
                     continue;
@@ -236,8 +238,8 @@ fn reaches_total(req: &mut Req, n: usize) -> bool {
 
 fn recv_shot(st: &mut State, req: &mut Req) -> Shot {
     let group = req.sqe.buf_index;
-    let limit = tighter(req.sqe.len, req.sqe.file_index);
-    let Some(buf) = st.kbuf.peek(group, limit) else { return Shot::NoBuffers };
+    // The total (`optlen`) does not cut a receive, it only ends the request.
+    let Some(buf) = st.kbuf.peek(group, req.sqe.len) else { return Shot::NoBuffers };
     match receive(req, buf.addr, buf.len) {
         Ok(0) => Shot::End { res: 0, cflags: 0 },
         Ok(n) => {
