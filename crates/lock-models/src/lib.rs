@@ -10,10 +10,12 @@
 mod biased;
 mod history;
 pub mod lock_scenario;
+mod machine;
 mod parking;
 pub mod real;
 pub mod scenario;
 pub mod scheme;
+pub mod stress;
 pub mod table;
 mod task;
 pub mod trace;
