@@ -31,7 +31,7 @@ impl Inside for Held<'_> {
 
 fn token_of(task: &Task) -> ThreadToken {
     // The scenario's threads have their task's number as their token.
-    ThreadToken::from_raw(task.id).expect("task numbers start at 1")
+    ThreadToken::from_number(task.id).expect("task numbers start at 1")
 }
 
 impl Biased {

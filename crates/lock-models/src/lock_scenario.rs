@@ -122,7 +122,7 @@ const FOREIGN: (u64, &str) = (2, "foreign locker");
 const SECOND: (u64, &str) = (3, "second foreign locker");
 
 fn token(who: (u64, &'static str)) -> ThreadToken {
-    ThreadToken::from_raw(who.0).expect("numbers start at 1")
+    ThreadToken::from_number(who.0).expect("numbers start at 1")
 }
 
 /// A lock that is biased to the model's first thread.

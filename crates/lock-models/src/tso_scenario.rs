@@ -132,7 +132,7 @@ fn crowd(foreign: usize, hand_over: bool) {
 }
 
 fn token(id: u64) -> ThreadToken {
-    ThreadToken::from_raw(id).expect("numbers start at 1")
+    ThreadToken::from_number(id).expect("numbers start at 1")
 }
 
 fn rounds(lock: &CtxLock<State>, id: u64, hand_over: bool) -> u64 {

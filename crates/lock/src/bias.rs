@@ -2,18 +2,20 @@
 //!
 //! | bits  | meaning |
 //! |-------|---------|
-//! | 0     | `contended`: the owner may not use the biased path now |
-//! | 1     | which owner slot the owner writes |
-//! | 2..64 | the owner's token; 0: nobody, the lock is a mutex (bits 0 and 1 are then 0) |
+//! | 0     | closed: the owner may not use the biased path now |
+//! | 7     | which owner slot the owner writes |
+//! | 8..64 | the owner's token; 0: nobody, the lock is a mutex (then closed is set, slot is not) |
+//!
+//! A thread that has no token yet may compare with 0: no word is 0.
 //!
 //! Written only by the holder of the mutex; read by anyone. No other file loads or stores it.
 
 use super::prims::{AtomicU64, Ordering};
 use super::token::ThreadToken;
 
-const CONTENDED: u64 = 1;
-const SLOT: u64 = 2;
-const TOKEN_SHIFT: u32 = 2;
+const CLOSED: u64 = 1;
+const SLOT: u64 = 1 << 7;
+const UNBIASED: u64 = CLOSED;
 
 /// Which of the lock's two owner slots.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -30,18 +32,25 @@ impl Snapshot {
     /// Nobody owns the lock.
     #[inline(always)]
     pub(crate) fn is_unbiased(self) -> bool {
-        self.0 == 0
+        self.0 == UNBIASED
     }
 
-    /// The biased path is open to this thread.
+    /// The biased path is open to the thread with these token bits (0: to no such thread), which is the
+    /// lock's first owner.
     #[inline(always)]
-    pub(crate) fn is_open_to(self, me: ThreadToken) -> bool {
-        self.0 & !SLOT == me.get() << TOKEN_SHIFT
+    pub(crate) fn is_open_to_first(self, bits: u64) -> bool {
+        self.0 == bits
+    }
+
+    /// The same for the lock's second owner.
+    #[inline(always)]
+    pub(crate) fn is_open_to_second(self, bits: u64) -> bool {
+        self.0 == bits | SLOT
     }
 
     #[inline(always)]
     pub(crate) fn is_owned_by(self, me: ThreadToken) -> bool {
-        self.0 >> TOKEN_SHIFT == me.get()
+        self.0 & !(SLOT | CLOSED) == me.bits()
     }
 
     #[inline(always)]
@@ -50,8 +59,8 @@ impl Snapshot {
     }
 
     #[inline(always)]
-    pub(crate) fn is_contended(self) -> bool {
-        self.0 & CONTENDED != 0
+    pub(crate) fn is_closed(self) -> bool {
+        self.0 & CLOSED != 0
     }
 }
 
@@ -61,7 +70,7 @@ pub(crate) struct BiasWord(AtomicU64);
 
 impl BiasWord {
     pub(crate) fn new() -> Self {
-        Self(AtomicU64::new(0))
+        Self(AtomicU64::new(UNBIASED))
     }
 
     /// A hint for anyone; the truth for the holder of the mutex, since nobody else writes.
@@ -70,13 +79,13 @@ impl BiasWord {
         Snapshot(self.0.load(Ordering::Relaxed))
     }
 
-    /// The owner's decisive look, after `busy = 1` and the light fence: is the word still what it was?
+    /// The owner's decisive look, after its `busy` and the light fence: is the word still what it was?
     #[inline(always)]
     #[must_use]
     pub(crate) fn still(&self, seen: Snapshot) -> bool {
-        // Acquire pairs with the Release in `reopen` (and `set`): what the last holder by the mutex
-        // did to the state happens before what the owner does now. The order against our own `busy = 1`
-        // is not Acquire's to give; it comes from the fences.
+        // Acquire pairs with the Release in `reopen`: what the last holder by the mutex did to the
+        // state happens before what the owner does now. The order against our own `busy` is not
+        // Acquire's to give; it comes from the fences.
         self.0.load(Ordering::Acquire) == seen.0
     }
 
@@ -84,16 +93,17 @@ impl BiasWord {
     /// against the look at `busy` comes from the heavy fence that follows (a foreign locker), or does
     /// not matter (the owner itself, who alone reads the flag to decide anything).
     pub(crate) fn close(&self, seen: Snapshot) {
-        self.0.store(seen.0 | CONTENDED, Ordering::Relaxed);
+        self.0.store(seen.0 | CLOSED, Ordering::Relaxed);
     }
 
-    /// Opens the biased path again. The caller holds the mutex and the lock.
+    /// Opens the biased path again. The caller holds the mutex and the lock, which is biased.
     #[inline(always)]
     pub(crate) fn reopen(&self) {
+        let seen = self.0.load(Ordering::Relaxed);
+        debug_assert!(seen != UNBIASED);
         // Release pairs with the Acquire in `still`. Without it the owner could enter and not see what
         // this holder wrote to the state.
-        let seen = self.0.load(Ordering::Relaxed);
-        self.0.store(seen & !CONTENDED, Ordering::Release);
+        self.0.store(seen & !CLOSED, Ordering::Release);
     }
 
     /// Makes `owner` the owner, the path still closed: the caller holds the mutex and the lock, and
@@ -101,12 +111,12 @@ impl BiasWord {
     pub(crate) fn set(&self, owner: ThreadToken, slot: SlotIndex) {
         let slot_bit = if slot == SlotIndex::First { 0 } else { SLOT };
         // Relaxed: nobody acts on a closed word but the mutex holders, who synchronise by the mutex.
-        self.0.store((owner.get() << TOKEN_SHIFT) | slot_bit | CONTENDED, Ordering::Relaxed);
+        self.0.store(owner.bits() | slot_bit | CLOSED, Ordering::Relaxed);
     }
 
     /// Makes the lock a mutex. The caller holds the mutex and the lock, and the path was closed with a
     /// heavy fence before (or was never open), so no owner can still be on its way in.
     pub(crate) fn clear(&self) {
-        self.0.store(0, Ordering::Relaxed);
+        self.0.store(UNBIASED, Ordering::Relaxed);
     }
 }

@@ -7,9 +7,10 @@ use super::guard::{Guard, Hold};
 use super::mutex::Mutex;
 use super::policy::{Policy, Tally};
 use super::prims::{
-    Futex, Ordering, SPINS_MAX, ValueCell, current_thread, heavy_available, heavy_fence,
-    light_fence, mutex_forced, now_ns, prepare, spin_loop,
+    SPINS_MAX, ValueCell, current_thread, heavy_available, heavy_fence, light_fence, mutex_forced,
+    now_ns, prepare, spin_loop, token_bits,
 };
+use super::slot::{Entered, OwnerSlot};
 use super::stats::{LockMode, LockStats};
 use super::token::ThreadToken;
 
@@ -37,20 +38,6 @@ enum Entry {
     Inside(Hold),
     /// A foreign locker has closed the owner's path; the owner may still be inside.
     Closed { seen: Snapshot, fenced: bool },
-}
-
-/// What one owner writes, and nobody else does.
-#[derive(Debug)]
-struct OwnerSlot {
-    /// 1 while the owner is inside by the biased path, or is trying to get in.
-    busy: Futex,
-    /// Whose slot it is; 0: nobody's yet. Written under the mutex.
-    token: Counter,
-    /// Biased acquisitions.
-    elided: Counter,
-    /// Who is to be the owner after this critical section; 0: nobody. Only meaningful to a guard that
-    /// says so.
-    wish: Counter,
 }
 
 /// What the holder of the mutex writes.
@@ -81,6 +68,12 @@ pub struct CtxLock<T> {
 // model), so sharing the lock only ever moves exclusive access to the value between threads.
 unsafe impl<T: Send> Sync for CtxLock<T> {}
 
+#[cold]
+#[inline(never)]
+fn wake_foreign(slot: &OwnerSlot) {
+    slot.wake();
+}
+
 impl<T> CtxLock<T> {
     /// A lock without an owner: a mutex until [`Guard::bias_to`] is called.
     pub fn new(value: T) -> Self {
@@ -91,14 +84,7 @@ impl<T> CtxLock<T> {
     /// `SOLORING_LOCK=mutex`, read once per process, forces every lock to be a mutex.
     pub fn new_in(value: T, policy: Policy) -> Self {
         prepare();
-        let slot = || {
-            Padded(OwnerSlot {
-                busy: Futex::new(0),
-                token: Counter::default(),
-                elided: Counter::default(),
-                wish: Counter::default(),
-            })
-        };
+        let slot = || Padded(OwnerSlot::new());
         Self {
             slots: [slot(), slot()],
             bias: Padded(BiasWord::new()),
@@ -120,38 +106,20 @@ impl<T> CtxLock<T> {
     /// Locks, waiting as long as another thread is inside.
     #[inline]
     pub fn lock(&self) -> Result<Guard<'_, T>, Reentered> {
-        let me = current_thread();
-        match self.enter_biased(me)? {
-            Some(slot) => Ok(self.guard(Hold::Owner(slot))),
-            None => self.lock_by_mutex(me),
+        if let Some(entered) = self.enter_first()? {
+            return Ok(self.guard(Hold::First, entered));
         }
+        let (hold, entered) = self.lock_otherwise()?;
+        Ok(self.guard(hold, entered))
     }
 
     /// Locks if that needs no waiting. `None`: another thread is inside.
+    #[inline]
     pub fn try_lock(&self) -> Result<Option<Guard<'_, T>>, Reentered> {
-        let me = current_thread();
-        if let Some(slot) = self.enter_biased(me)? {
-            return Ok(Some(self.guard(Hold::Owner(slot))));
+        if let Some(entered) = self.enter_first()? {
+            return Ok(Some(self.guard(Hold::First, entered)));
         }
-        self.try_lock_by_mutex(me)
-    }
-
-    #[inline(never)]
-    fn try_lock_by_mutex(&self, me: ThreadToken) -> Result<Option<Guard<'_, T>>, Reentered> {
-        self.refuse_if_inside(me)?;
-        if self.shared.mutex.try_lock(me)?.is_none() {
-            return Ok(None);
-        }
-        let hold = match self.close_path(me) {
-            Entry::Inside(hold) => hold,
-            Entry::Closed { seen, fenced } if self.idle(seen) => self.enter_foreign(seen, fenced),
-            Entry::Closed { .. } => {
-                self.bias.reopen();
-                self.shared.mutex.unlock();
-                return Ok(None);
-            }
-        };
-        Ok(Some(self.guard(hold)))
+        Ok(self.try_lock_otherwise()?.map(|(hold, entered)| self.guard(hold, entered)))
     }
 
     /// Locks two different locks in the order of their addresses, so that two threads with the same
@@ -176,13 +144,13 @@ impl<T> CtxLock<T> {
 
     /// The recorded owner, whether the bias is in force at the moment or not.
     pub fn owner(&self) -> Option<ThreadToken> {
-        ThreadToken::from_raw(self.shared.owner.get())
+        ThreadToken::from_bits(self.shared.owner.get())
     }
 
     /// Counts so far. Takes no lock.
     pub fn stats(&self) -> LockStats {
         LockStats {
-            owner_elided: self.slots.iter().map(|slot| slot.elided.get()).sum(),
+            owner_elided: self.slots.iter().map(|slot| slot.elided()).sum(),
             owner_taken: self.shared.owner_taken.get(),
             foreign: self.shared.foreign.get(),
             heavy_fences: self.shared.heavy_fences.get(),
@@ -221,69 +189,110 @@ impl<T> CtxLock<T> {
     pub unsafe fn reset_after_fork(&self) {
         let me = current_thread();
         for slot in &self.slots {
-            slot.busy.store(0, Ordering::Relaxed);
+            slot.reset();
             // The calling thread's own slot stays its own: this may run in a signal handler that
-            // interrupted it between its look at the bias word and `busy = 1`.
-            if slot.token.get() != me.get() {
+            // interrupted it between its look at the bias word and its `busy`.
+            if slot.token.get() != me.bits() {
                 slot.token.set(0);
             }
         }
         self.bias.clear();
         self.shared.mutex.reset();
-        if self.shared.owner.get() != me.get() {
+        if self.shared.owner.get() != me.bits() {
             self.shared.owner.set(0);
         }
     }
 
-    /// The owner's way in. `None`: it is closed, or not this thread's.
+    /// The way in of the lock's first owner. `None`: it is closed, or not this thread's.
     #[inline(always)]
-    fn enter_biased(&self, me: ThreadToken) -> Result<Option<SlotIndex>, Reentered> {
+    fn enter_first(&self) -> Result<Option<Entered>, Reentered> {
         let seen = self.bias.peek();
-        if !seen.is_open_to(me) {
+        if !seen.is_open_to_first(token_bits()) {
             return Ok(None);
         }
-        let slot = self.slot(seen.slot());
-        // Only this thread writes the word, so this is not a race: it says whether the code that
-        // this very call has interrupted is inside (or half-way in, which is answered the same).
-        if slot.busy.load(Ordering::Relaxed) != 0 {
-            return Err(Reentered);
-        }
-        slot.busy.store(1, Ordering::Relaxed);
-        // With the heavy fence in `close_path`: either our look below sees the closed path, or
-        // the foreign locker's look at `busy` sees our 1. Without it both could go in.
-        light_fence();
-        if self.bias.still(seen) {
-            slot.elided.add(1);
-            Ok(Some(seen.slot()))
-        } else {
-            self.leave_biased(seen.slot());
-            Ok(None)
-        }
+        self.enter_biased(seen, SlotIndex::First)
     }
 
-    /// The owner's way out, and back out of a failed attempt.
+    /// The same for its second owner: not inlined, so that the first one's path is short.
+    #[inline(never)]
+    fn enter_second(&self, seen: Snapshot) -> Result<Option<Entered>, Reentered> {
+        self.enter_biased(seen, SlotIndex::Second)
+    }
+
+    /// The owner's way in, once the word has been seen open to it.
     #[inline(always)]
-    pub(crate) fn leave_biased(&self, slot: SlotIndex) {
-        // Release pairs with the Acquire in `idle`: what we did to the state happens before what the
-        // foreign locker does.
-        self.slot(slot).busy.store(0, Ordering::Release);
-        // With the heavy fence in `close_path`: either the look below sees the closed path and
-        // wakes, or the foreign locker sees `busy == 0` and does not sleep. Without it: lost wake-up.
+    fn enter_biased(&self, seen: Snapshot, slot: SlotIndex) -> Result<Option<Entered>, Reentered> {
+        let Some(entered) = self.slot(slot).enter() else {
+            return Err(Reentered);
+        };
+        // With the heavy fence in `close_path`: either our look below sees the closed path, or the
+        // foreign locker's look at `busy` sees us. Without it both could go in.
         light_fence();
-        if self.bias.peek().is_contended() {
-            self.wake_foreign(slot);
+        if self.bias.still(seen) {
+            return Ok(Some(entered));
         }
+        self.back_out(slot, entered);
+        Ok(None)
     }
 
     #[cold]
     #[inline(never)]
-    fn wake_foreign(&self, slot: SlotIndex) {
-        self.slot(slot).busy.wake_one();
+    fn back_out(&self, slot: SlotIndex, entered: Entered) {
+        self.slot(slot).note_failed();
+        self.leave_biased(slot, entered);
     }
 
-    /// Everybody else's way in, and the owner's when the biased path is closed.
+    /// The owner's way out, and back out of a failed attempt.
+    #[inline(always)]
+    fn leave_biased(&self, slot: SlotIndex, entered: Entered) {
+        let slot = self.slot(slot);
+        slot.leave(entered);
+        // With the heavy fence in `close_path`: either the look below sees the closed path and
+        // wakes, or the foreign locker sees us outside and does not sleep. Without it: lost wake-up.
+        light_fence();
+        if self.bias.peek().is_closed() {
+            wake_foreign(slot);
+        }
+    }
+
+    /// The way out of the lock's first owner.
+    #[inline(always)]
+    pub(crate) fn leave_first(&self, entered: Entered) {
+        self.leave_biased(SlotIndex::First, entered);
+    }
+
+    /// The same for its second owner.
     #[inline(never)]
-    fn lock_by_mutex(&self, me: ThreadToken) -> Result<Guard<'_, T>, Reentered> {
+    fn leave_second(&self, entered: Entered) {
+        self.leave_biased(SlotIndex::Second, entered);
+    }
+
+    /// Everybody else's way in, and the first owner's when the biased path is closed.
+    #[inline(never)]
+    fn lock_otherwise(&self) -> Result<(Hold, Entered), Reentered> {
+        let seen = self.bias.peek();
+        if seen.is_open_to_second(token_bits()) {
+            if let Some(entered) = self.enter_second(seen)? {
+                return Ok((Hold::Second, entered));
+            }
+        }
+        Ok((self.lock_by_mutex()?, Entered::NOT))
+    }
+
+    #[inline(never)]
+    fn try_lock_otherwise(&self) -> Result<Option<(Hold, Entered)>, Reentered> {
+        let seen = self.bias.peek();
+        if seen.is_open_to_second(token_bits()) {
+            if let Some(entered) = self.enter_second(seen)? {
+                return Ok(Some((Hold::Second, entered)));
+            }
+        }
+        Ok(self.try_lock_by_mutex()?.map(|hold| (hold, Entered::NOT)))
+    }
+
+    #[inline(never)]
+    fn lock_by_mutex(&self) -> Result<Hold, Reentered> {
+        let me = current_thread();
         self.refuse_if_inside(me)?;
         let waited_ns = self.shared.mutex.lock(me)?;
         if waited_ns != 0 {
@@ -292,13 +301,33 @@ impl<T> CtxLock<T> {
         let hold = match self.close_path(me) {
             Entry::Inside(hold) => hold,
             Entry::Closed { seen, fenced } => {
-                if !self.idle(seen) {
+                if self.slot(seen.slot()).look().is_some() {
                     self.wait_idle(seen);
                 }
                 self.enter_foreign(seen, fenced)
             }
         };
-        Ok(self.guard(hold))
+        Ok(hold)
+    }
+
+    fn try_lock_by_mutex(&self) -> Result<Option<Hold>, Reentered> {
+        let me = current_thread();
+        self.refuse_if_inside(me)?;
+        if self.shared.mutex.try_lock(me)?.is_none() {
+            return Ok(None);
+        }
+        let hold = match self.close_path(me) {
+            Entry::Inside(hold) => hold,
+            Entry::Closed { seen, fenced } if self.slot(seen.slot()).look().is_none() => {
+                self.enter_foreign(seen, fenced)
+            }
+            Entry::Closed { .. } => {
+                self.bias.reopen();
+                self.shared.mutex.unlock();
+                return Ok(None);
+            }
+        };
+        Ok(Some(hold))
     }
 
     /// A handler that interrupted its own thread's biased critical section must not queue for the
@@ -306,8 +335,8 @@ impl<T> CtxLock<T> {
     fn refuse_if_inside(&self, me: ThreadToken) -> Result<(), Reentered> {
         let seen = self.bias.peek();
         // While a thread is inside by the biased path the word names it as the owner: taking the bias
-        // away waits for `busy == 0`.
-        if seen.is_owned_by(me) && self.slot(seen.slot()).busy.load(Ordering::Relaxed) != 0 {
+        // away waits until it is outside.
+        if seen.is_owned_by(me) && self.slot(seen.slot()).is_mine_and_busy() {
             return Err(Reentered);
         }
         Ok(())
@@ -328,7 +357,15 @@ impl<T> CtxLock<T> {
             return Entry::Inside(Hold::OwnerMutex);
         }
         // With the light fences of the owner's way in and way out.
-        Entry::Closed { seen, fenced: heavy_fence() }
+        let fenced = if self.shared.tally.wants_sample() {
+            let start = now_ns();
+            let fenced = heavy_fence();
+            self.shared.tally.sample(now_ns().wrapping_sub(start));
+            fenced
+        } else {
+            heavy_fence()
+        };
+        Entry::Closed { seen, fenced }
     }
 
     /// Third step, of a foreign locker only: the path is closed and the owner was seen outside.
@@ -337,33 +374,27 @@ impl<T> CtxLock<T> {
         shared.foreign.add(1);
         shared.heavy_fences.add(1);
         if fenced {
-            if !shared.tally.foreign_while_biased(self.slot(seen.slot()).elided.get()) {
-                return Hold::BiasedForeign;
+            if !shared.tally.foreign_while_biased(self.slot(seen.slot()).elided()) {
+                return Hold::Foreign;
             }
             shared.tally.lost();
         }
         self.drop_bias();
-        Hold::Mutex
+        Hold::Unbiased
     }
 
     fn enter_unbiased(&self, me: ThreadToken) -> Hold {
         let shared = &self.shared;
-        if shared.owner.get() != me.get() {
+        if shared.owner.get() != me.bits() {
             shared.foreign.add(1);
             shared.tally.foreign_while_given_up();
-            return Hold::Mutex;
+            return Hold::Unbiased;
         }
         shared.owner_taken.add(1);
         if shared.tally.owner_while_given_up() && self.try_bias(me) {
             return Hold::OwnerMutex;
         }
-        Hold::Mutex
-    }
-
-    #[inline]
-    fn idle(&self, seen: Snapshot) -> bool {
-        // Acquire pairs with the Release in `leave_biased`.
-        self.slot(seen.slot()).busy.load(Ordering::Acquire) == 0
+        Hold::Unbiased
     }
 
     /// Waits for the owner's critical section to end. No new one can begin: the path is closed.
@@ -371,12 +402,13 @@ impl<T> CtxLock<T> {
     fn wait_idle(&self, seen: Snapshot) {
         let start = now_ns();
         let mut spins = SPINS_MAX;
-        while !self.idle(seen) {
+        let slot = self.slot(seen.slot());
+        while let Some(busy) = slot.look() {
             if spins > 0 {
                 spins -= 1;
                 spin_loop();
             } else {
-                self.slot(seen.slot()).busy.wait(1);
+                slot.sleep(busy);
             }
         }
         self.shared.waited_ns.add(now_ns().wrapping_sub(start));
@@ -391,16 +423,16 @@ impl<T> CtxLock<T> {
     /// Biases the lock to `owner`, path closed. The caller holds the lock by the mutex; the path of
     /// the owner before, if any, is closed. `false`: not possible, the lock is unbiased then.
     fn try_bias(&self, owner: ThreadToken) -> bool {
-        let is_or_was = |slot: &Padded<OwnerSlot>| slot.token.get() == owner.get();
+        let is_or_was = |slot: &Padded<OwnerSlot>| slot.token.get() == owner.bits();
         let is_free = |slot: &Padded<OwnerSlot>| slot.token.get() == 0;
         let slots = &self.slots;
         let slot = slots.iter().position(is_or_was).or_else(|| slots.iter().position(is_free));
         match slot {
             Some(slot) if !self.forced && heavy_available() => {
-                slots[slot].token.set(owner.get());
+                slots[slot].token.set(owner.bits());
                 let index = if slot == 0 { SlotIndex::First } else { SlotIndex::Second };
                 self.bias.set(owner, index);
-                self.shared.tally.start_biased(slots[slot].elided.get());
+                self.shared.tally.start_biased(slots[slot].elided());
                 true
             }
             _ => {
@@ -411,8 +443,8 @@ impl<T> CtxLock<T> {
     }
 
     #[inline(always)]
-    fn guard(&self, hold: Hold) -> Guard<'_, T> {
-        Guard::new(self, hold, self.value.access())
+    fn guard(&self, hold: Hold, entered: Entered) -> Guard<'_, T> {
+        Guard::new(self, hold, entered, self.value.access())
     }
 
     #[inline(always)]
@@ -425,49 +457,61 @@ impl<T> CtxLock<T> {
         &self.slots[index as usize]
     }
 
-    /// Not inlined: the code around an owner's critical section has no locked instruction in it.
+    /// Every release but the first owner's. Not inlined: the code around an owner's critical section
+    /// has no locked instruction in it.
     #[inline(never)]
-    pub(crate) fn unlock_by_mutex(&self, hold: Hold) {
-        if hold != Hold::Mutex {
+    pub(crate) fn unlock_otherwise(&self, hold: Hold, entered: Entered) {
+        match hold {
+            Hold::First => self.leave_first(entered),
+            Hold::Second => self.leave_second(entered),
+            Hold::FirstWithWish => self.leave_with_wish(SlotIndex::First, entered),
+            Hold::SecondWithWish => self.leave_with_wish(SlotIndex::Second, entered),
+            by_mutex => self.unlock_by_mutex(by_mutex),
+        }
+    }
+
+    #[inline(never)]
+    fn unlock_by_mutex(&self, hold: Hold) {
+        if hold != Hold::Unbiased {
             self.bias.reopen();
         }
         self.shared.mutex.unlock();
+    }
+
+    /// Notes what the owner, inside with this slot, wants to become of the bias.
+    pub(crate) fn wish(&self, slot: SlotIndex, owner: Option<ThreadToken>) {
+        self.slot(slot).wish.set(owner.map_or(0, ThreadToken::bits));
     }
 
     /// Changes the recorded owner. The caller holds the lock by the mutex, as `hold` says; returns how
     /// it holds it afterwards.
     pub(crate) fn rebias(&self, hold: Hold, owner: Option<ThreadToken>) -> Hold {
         let me = current_thread();
-        self.shared.owner.set(owner.map_or(0, ThreadToken::get));
+        self.shared.owner.set(owner.map_or(0, ThreadToken::bits));
         match owner {
             Some(owner) if self.try_bias(owner) => {
                 if owner == me {
                     Hold::OwnerMutex
                 } else {
-                    Hold::BiasedForeign
+                    Hold::Foreign
                 }
             }
-            Some(_) => Hold::Mutex,
+            Some(_) => Hold::Unbiased,
             None => {
-                if hold != Hold::Mutex {
+                if hold != Hold::Unbiased {
                     self.drop_bias();
                 }
-                Hold::Mutex
+                Hold::Unbiased
             }
         }
-    }
-
-    /// Notes what the owner, inside with this slot, wants to become of the bias.
-    pub(crate) fn wish(&self, slot: SlotIndex, owner: Option<ThreadToken>) {
-        self.slot(slot).wish.set(owner.map_or(0, ThreadToken::get));
     }
 
     /// The owner's way out when it has wished for a change.
     #[cold]
     #[inline(never)]
-    pub(crate) fn leave_with_wish(&self, slot: SlotIndex) {
-        let wish = ThreadToken::from_raw(self.slot(slot).wish.get());
-        self.leave_biased(slot);
+    fn leave_with_wish(&self, slot: SlotIndex, entered: Entered) {
+        let wish = ThreadToken::from_bits(self.slot(slot).wish.get());
+        self.leave_biased(slot, entered);
         if wish.is_none() || wish != self.owner() {
             self.rebias_from_outside(wish);
         }
@@ -477,11 +521,9 @@ impl<T> CtxLock<T> {
     fn rebias_from_outside(&self, owner: Option<ThreadToken>) {
         // `Reentered` here: this is a signal handler that interrupted its own thread on the way into
         // the mutex. It must not wait for that, and the bias stays as it is.
-        if let Ok(mut guard) = self.lock_by_mutex(current_thread()) {
-            match owner {
-                Some(owner) => guard.bias_to(owner),
-                None => guard.unbias(),
-            }
+        if let Ok(hold) = self.lock_by_mutex() {
+            let hold = self.rebias(hold, owner);
+            self.unlock_by_mutex(hold);
         }
     }
 }

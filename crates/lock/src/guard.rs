@@ -4,6 +4,7 @@
 use super::bias::SlotIndex;
 use super::ctx::CtxLock;
 use super::prims::{ValueAccess, note_held};
+use super::slot::Entered;
 use super::token::ThreadToken;
 use std::marker::PhantomData;
 use std::mem::ManuallyDrop;
@@ -22,22 +23,32 @@ pub enum Mode {
     OwnerMutex,
 }
 
-/// The mode with what the release needs to know. Small, so that a guard travels in registers.
+/// How the lock is to be released. One byte: what out-of-line code returns must not make the inlined
+/// owner's path keep its guard in memory.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Hold {
-    Mutex,
+    /// By the mutex; nobody owns the lock.
+    Unbiased,
+    /// By the mutex; the owner holds it, its path closed.
     OwnerMutex,
-    BiasedForeign,
-    /// By the biased path, with this slot.
-    Owner(SlotIndex),
-    /// The same, and the slot says what becomes of the bias at the release.
-    OwnerWithWish(SlotIndex),
+    /// By the mutex; a foreign locker holds it, the owner's path closed.
+    Foreign,
+    /// By the biased path, with the first slot.
+    First,
+    /// By the biased path, with the second slot.
+    Second,
+    /// As `First`, and the slot says what becomes of the bias at the release.
+    FirstWithWish,
+    /// As `Second`, the same.
+    SecondWithWish,
 }
 
 /// Exclusive access to what is inside a [`CtxLock`]; releases it when dropped. Bound to its thread.
 #[must_use = "the lock is released at once"]
 pub struct Guard<'a, T> {
     lock: &'a CtxLock<T>,
+    /// Of a hold by the biased path.
+    entered: Entered,
     access: ManuallyDrop<ValueAccess<T>>,
     hold: Hold,
     /// Release must happen on the thread that acquired: `busy` has one writer.
@@ -46,19 +57,25 @@ pub struct Guard<'a, T> {
 
 impl<'a, T> Guard<'a, T> {
     #[inline(always)]
-    pub(crate) fn new(lock: &'a CtxLock<T>, hold: Hold, access: ValueAccess<T>) -> Self {
+    pub(crate) fn new(
+        lock: &'a CtxLock<T>,
+        hold: Hold,
+        entered: Entered,
+        access: ValueAccess<T>,
+    ) -> Self {
         note_held(1);
-        Guard { lock, access: ManuallyDrop::new(access), hold, not_send: PhantomData }
+        let access = ManuallyDrop::new(access);
+        Guard { lock, entered, access, hold, not_send: PhantomData }
     }
 
     /// How the lock is held.
     #[inline]
     pub fn mode(&self) -> Mode {
         match self.hold {
-            Hold::Mutex => Mode::Mutex,
+            Hold::Unbiased => Mode::Mutex,
             Hold::OwnerMutex => Mode::OwnerMutex,
-            Hold::BiasedForeign => Mode::BiasedForeign,
-            Hold::Owner(_) | Hold::OwnerWithWish(_) => Mode::BiasedOwner,
+            Hold::Foreign => Mode::BiasedForeign,
+            _ => Mode::BiasedOwner,
         }
     }
 
@@ -80,9 +97,13 @@ impl<'a, T> Guard<'a, T> {
     /// wait for the mutex: its release does it, just after leaving.
     fn change_owner(&mut self, owner: Option<ThreadToken>) {
         self.hold = match self.hold {
-            Hold::Owner(slot) | Hold::OwnerWithWish(slot) => {
-                self.lock.wish(slot, owner);
-                Hold::OwnerWithWish(slot)
+            Hold::First | Hold::FirstWithWish => {
+                self.lock.wish(SlotIndex::First, owner);
+                Hold::FirstWithWish
+            }
+            Hold::Second | Hold::SecondWithWish => {
+                self.lock.wish(SlotIndex::Second, owner);
+                Hold::SecondWithWish
             }
             by_mutex => self.lock.rebias(by_mutex, owner),
         };
@@ -95,10 +116,10 @@ impl<T> Drop for Guard<'_, T> {
         // SAFETY: nobody uses the access after this. It ends before the lock is released, so at no
         // time two of them exist.
         unsafe { ManuallyDrop::drop(&mut self.access) };
-        match self.hold {
-            Hold::Owner(slot) => self.lock.leave_biased(slot),
-            Hold::OwnerWithWish(slot) => self.lock.leave_with_wish(slot),
-            by_mutex => self.lock.unlock_by_mutex(by_mutex),
+        if self.hold == Hold::First {
+            self.lock.leave_first(self.entered);
+        } else {
+            self.lock.unlock_otherwise(self.hold, self.entered);
         }
         note_held(-1);
     }

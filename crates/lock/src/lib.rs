@@ -20,7 +20,7 @@
 //! interrupts its own thread inside the lock gets [`Reentered`].
 //!
 //! `LOCKING.md` at the root of the repository has the ordering argument. The files `bias.rs`,
-//! `cells.rs`, `ctx.rs`, `guard.rs`, `mutex.rs`, `policy.rs`, `stats.rs` and `token.rs` reach the machine only
+//! `cells.rs`, `ctx.rs`, `guard.rs`, `mutex.rs`, `policy.rs`, `slot.rs`, `stats.rs` and `token.rs` reach the machine only
 //! through `prims`, so that the model checker compiles the very same source over its own atomics.
 
 mod bias;
@@ -32,7 +32,9 @@ mod guard;
 mod mutex;
 mod policy;
 mod prims;
+mod slot;
 mod stats;
+mod tls;
 mod token;
 
 pub use ctx::{CtxLock, Reentered};

@@ -6,7 +6,7 @@
 //! | bits  | meaning |
 //! |-------|---------|
 //! | 0     | somebody may be asleep on the word |
-//! | 1..64 | the holder's token; 0: free (bit 0 is then 0) |
+//! | 8..64 | the holder's token; 0: free (bit 0 is then 0) |
 
 use super::ctx::Reentered;
 use super::prims::{Futex, Ordering, SPINS_MAX, now_ns, spin_loop};
@@ -28,9 +28,9 @@ impl Mutex {
     #[inline]
     pub(crate) fn lock(&self, me: ThreadToken) -> Result<u64, Reentered> {
         // Acquire pairs with the Release in `unlock`: the last holder's critical section happens before ours.
-        match self.word.compare_exchange(0, me.get() << 1, Ordering::Acquire, Ordering::Relaxed) {
+        match self.word.compare_exchange(0, me.bits(), Ordering::Acquire, Ordering::Relaxed) {
             Ok(_) => Ok(0),
-            Err(word) if word >> 1 == me.get() => Err(Reentered),
+            Err(word) if word & !SLEEPERS == me.bits() => Err(Reentered),
             Err(_) => Ok(self.lock_slow(me)),
         }
     }
@@ -38,9 +38,9 @@ impl Mutex {
     /// Locks if free. `None`: another thread holds it.
     pub(crate) fn try_lock(&self, me: ThreadToken) -> Result<Option<()>, Reentered> {
         // Acquire: as in `lock`.
-        match self.word.compare_exchange(0, me.get() << 1, Ordering::Acquire, Ordering::Relaxed) {
+        match self.word.compare_exchange(0, me.bits(), Ordering::Acquire, Ordering::Relaxed) {
             Ok(_) => Ok(Some(())),
-            Err(word) if word >> 1 == me.get() => Err(Reentered),
+            Err(word) if word & !SLEEPERS == me.bits() => Err(Reentered),
             Err(_) => Ok(None),
         }
     }
@@ -49,7 +49,7 @@ impl Mutex {
     #[cold]
     fn lock_slow(&self, me: ThreadToken) -> u64 {
         let start = now_ns();
-        let mut claim = me.get() << 1;
+        let mut claim = me.bits();
         let mut spins = SPINS_MAX;
         loop {
             let word = self.word.load(Ordering::Relaxed);
@@ -74,7 +74,7 @@ impl Mutex {
             }
             self.word.wait(word | SLEEPERS);
             // Others may have slept beside us: whoever locks after sleeping says so in the word.
-            claim = (me.get() << 1) | SLEEPERS;
+            claim = me.bits() | SLEEPERS;
         }
     }
 

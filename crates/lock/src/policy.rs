@@ -1,15 +1,17 @@
 //! When a bias pays: the bookkeeping that gives it up and takes it back.
 //!
-//! An elided owner acquisition saves about ten nanoseconds, a foreign acquisition of a biased lock
-//! costs a `membarrier` more than of a mutex, and interrupts the owner's core. So:
+//! An elided owner acquisition saves a few nanoseconds. A foreign acquisition of a biased lock costs a
+//! heavy fence more than of a mutex, and interrupts the owner's core for about as long; how long
+//! depends on the machine (well under a microsecond to more than ten, under a hypervisor), so it is
+//! measured, on every `SAMPLE_EVERY`th foreign acquisition. Then:
 //!
-//! - after every `foreign_window` foreign acquisitions of the biased lock: fewer than
-//!   `owner_per_foreign` elided owner acquisitions per foreign one -> the bias is given up;
-//! - while given up, after every `owner_window << losses` owner acquisitions: at least
-//!   `owner_per_foreign_back` of them per foreign one -> it is taken back.
+//! - after every `foreign_window` foreign acquisitions of the biased lock: what the owner saved since
+//!   the last time is less than what the fences cost (twice their own time) -> the bias is given up;
+//! - while given up, after every `owner_window << losses` owner acquisitions: they would have saved
+//!   `back_factor` times what the fences would have cost -> it is taken back.
 //!
-//! The gap between the two ratios and the growing window are the hysteresis: a ring that keeps
-//! changing its mind does so ever more rarely. The numbers are `prims::tuning()`.
+//! The factor and the growing window are the hysteresis: a ring that keeps changing its mind does so
+//! ever more rarely. The numbers are `prims::tuning()`.
 
 use super::cells::Counter;
 use super::prims::tuning;
@@ -19,15 +21,21 @@ use super::prims::tuning;
 pub(crate) struct Tuning {
     /// Foreign acquisitions after which the bias is judged.
     pub(crate) foreign_window: u64,
-    /// Elided owner acquisitions per foreign one below which it is given up.
-    pub(crate) owner_per_foreign: u64,
+    /// What one elided acquisition saves.
+    pub(crate) saved_ns: u64,
     /// Owner acquisitions after which a bias that was given up is judged again; doubles with each loss.
     pub(crate) owner_window: u64,
-    /// Owner acquisitions per foreign one from which on it is taken back.
-    pub(crate) owner_per_foreign_back: u64,
+    /// By how much the saving must exceed the cost for the bias to come back.
+    pub(crate) back_factor: u64,
     /// Losses beyond this do not double the window any more.
     pub(crate) losses_max: u64,
 }
+
+/// One foreign acquisition in so many measures its fence: the clock costs as well.
+const SAMPLE_EVERY: u64 = 8;
+
+/// A fence that took longer was not at work but off the processor.
+const SAMPLE_NS_MAX: u64 = 50_000;
 
 /// Whether a lock may be biased at all.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -46,15 +54,33 @@ pub(crate) struct Tally {
     foreign: Counter,
     /// Biased: the owner's elided count at the start of the window. Given up: owner acquisitions in it.
     owner: Counter,
+    /// Sum and number of the measured fences of this window.
+    fence_ns: Counter,
+    fences: Counter,
+    /// What one fence costs, by the last window that was judged.
+    fence_ns_each: Counter,
     /// How often the bias was lost, up to `losses_max`.
     losses: Counter,
 }
 
 impl Tally {
-    /// A bias begins; `elided` is the owner's count now.
+    /// A bias begins, or a new window of it; `elided` is the owner's count now.
     pub(crate) fn start_biased(&self, elided: u64) {
         self.foreign.set(0);
+        self.fence_ns.set(0);
+        self.fences.set(0);
         self.owner.set(elided);
+    }
+
+    /// The fence of the foreign acquisition that is beginning should be measured.
+    pub(crate) fn wants_sample(&self) -> bool {
+        self.foreign.get() % SAMPLE_EVERY == 0
+    }
+
+    /// It took so long.
+    pub(crate) fn sample(&self, fence_ns: u64) {
+        self.fence_ns.add(fence_ns.min(SAMPLE_NS_MAX));
+        self.fences.add(1);
     }
 
     /// A foreign acquisition of a biased lock; `true`: the bias should go.
@@ -64,9 +90,11 @@ impl Tally {
         if foreign < tuning().foreign_window {
             return false;
         }
-        let owner = elided.wrapping_sub(self.owner.get());
+        let fence_ns = self.fence_ns.get() / self.fences.get().max(1);
+        self.fence_ns_each.set(fence_ns);
+        let saved = elided.wrapping_sub(self.owner.get()).saturating_mul(tuning().saved_ns);
         self.start_biased(elided);
-        owner < foreign.saturating_mul(tuning().owner_per_foreign)
+        saved < cost(foreign, fence_ns)
     }
 
     /// The bias was given up for not paying.
@@ -89,9 +117,16 @@ impl Tally {
         if owner < tuning().owner_window << self.losses.get().saturating_sub(1) {
             return false;
         }
-        let pays = owner >= self.foreign.get().saturating_mul(tuning().owner_per_foreign_back);
+        let cost = cost(self.foreign.get(), self.fence_ns_each.get());
+        let pays =
+            owner.saturating_mul(tuning().saved_ns) >= cost.saturating_mul(tuning().back_factor);
         self.foreign.set(0);
         self.owner.set(0);
         pays
     }
+}
+
+/// What so many foreign acquisitions cost because the lock is biased: the caller's time and the owner's.
+fn cost(foreign: u64, fence_ns: u64) -> u64 {
+    foreign.saturating_mul(fence_ns).saturating_mul(2)
 }

@@ -7,8 +7,8 @@ pub(crate) use std::hint::spin_loop;
 pub(crate) use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::policy::Tuning;
+use super::tls;
 use super::token::ThreadToken;
-use std::cell::Cell;
 use std::sync::atomic::AtomicU8;
 use syscalls::{Sysno, syscall};
 
@@ -19,13 +19,7 @@ pub(crate) const SPINS_MAX: u32 = 100;
 /// When to give a bias up and when to take it back; see `policy.rs`.
 #[inline(always)]
 pub(crate) const fn tuning() -> Tuning {
-    Tuning {
-        foreign_window: 64,
-        owner_per_foreign: 64,
-        owner_window: 1024,
-        owner_per_foreign_back: 256,
-        losses_max: 10,
-    }
+    Tuning { foreign_window: 64, saved_ns: 4, owner_window: 4096, back_factor: 4, losses_max: 10 }
 }
 
 /// The cell that the guarded value lies in.
@@ -57,16 +51,16 @@ impl<T> ValueAccess<T> {
     }
 }
 
-thread_local! {
-    /// This thread's token; 0 until first asked for. No destructor, so it is there in every phase
-    /// of a thread's life, signal handlers included.
-    static TOKEN: Cell<u64> = const { Cell::new(0) };
+/// The bits of the calling thread's token; 0 when it has none yet.
+#[inline(always)]
+pub(crate) fn token_bits() -> u64 {
+    tls::get()
 }
 
 /// The calling thread's token.
 #[inline(always)]
 pub fn current_thread() -> ThreadToken {
-    match ThreadToken::from_raw(TOKEN.get()) {
+    match ThreadToken::from_bits(tls::get()) {
         Some(token) => token,
         None => new_token(),
     }
@@ -77,20 +71,20 @@ pub fn current_thread() -> ThreadToken {
 fn new_token() -> ThreadToken {
     static LAST: AtomicU64 = AtomicU64::new(0);
     // Relaxed: only the uniqueness of the number matters, which is the read-modify-write's own.
-    // A signal handler that comes between the two lines gives this thread a number of its own;
-    // keep the one that is already in use then.
-    let fresh = LAST.fetch_add(1, Ordering::Relaxed) + 1;
-    let raw = TOKEN.get();
-    let raw = if raw == 0 { fresh } else { raw };
-    TOKEN.set(raw);
-    // 2^62 threads cannot be started in the life of a process, and 0 is never handed out.
-    ThreadToken::from_raw(raw).unwrap_or_else(|| std::process::abort())
+    let fresh = ThreadToken::from_number(LAST.fetch_add(1, Ordering::Relaxed) + 1);
+    // A signal handler that comes before the next line gives this thread a token of its own: keep
+    // the one that is already in use then.
+    let token = ThreadToken::from_bits(tls::get()).or(fresh);
+    // 2^56 threads cannot be started in the life of a process, and 0 is never handed out.
+    let token = token.unwrap_or_else(|| std::process::abort());
+    tls::set(token.bits());
+    token
 }
 
 #[cfg(debug_assertions)]
 thread_local! {
     /// How many ring locks this thread holds.
-    static HELD: Cell<usize> = const { Cell::new(0) };
+    static HELD: std::cell::Cell<usize> = const { std::cell::Cell::new(0) };
 }
 
 /// Notes that this thread got one more lock, or gave one back; debug builds only.

@@ -18,8 +18,12 @@ mod mutex;
 mod policy;
 #[path = "../../../lock/src/prims.rs"]
 mod prims;
+#[path = "../../../lock/src/slot.rs"]
+mod slot;
 #[path = "../../../lock/src/stats.rs"]
 mod stats;
+#[path = "../../../lock/src/tls.rs"]
+mod tls;
 #[path = "../../../lock/src/token.rs"]
 mod token;
 

@@ -14,6 +14,8 @@ mod mutex;
 #[path = "../../../lock/src/policy.rs"]
 mod policy;
 mod prims;
+#[path = "../../../lock/src/slot.rs"]
+mod slot;
 #[path = "../../../lock/src/stats.rs"]
 mod stats;
 #[path = "../../../lock/src/token.rs"]

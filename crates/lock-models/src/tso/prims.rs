@@ -57,6 +57,10 @@ thread_local! {
     };
 }
 
+thread_local! {
+    static CLOCK: Cell<u64> = const { Cell::new(0) };
+}
+
 shuttle::thread_local! {
     static THREAD: Cell<(u64, &'static str)> = Cell::new((0, "nobody"));
 }
@@ -80,8 +84,13 @@ fn me() -> (usize, &'static str) {
     THREAD.with(|thread| (thread.get().0 as usize, thread.get().1))
 }
 
+/// Every thread of a model has its token from the start.
+pub(crate) fn token_bits() -> u64 {
+    current_thread().bits()
+}
+
 pub(crate) fn current_thread() -> ThreadToken {
-    ThreadToken::from_raw(me().0 as u64).expect("set_thread was called")
+    ThreadToken::from_number(me().0 as u64).expect("set_thread was called")
 }
 
 /// Another thread may run here, and buffered stores may reach memory.
@@ -172,13 +181,7 @@ pub(crate) const SPINS_MAX: u32 = 0;
 
 /// The bias is given up after two foreign acquisitions without an owner's, and soon taken back.
 pub(crate) fn tuning() -> Tuning {
-    Tuning {
-        foreign_window: 2,
-        owner_per_foreign: 1,
-        owner_window: 1,
-        owner_per_foreign_back: 1,
-        losses_max: 1,
-    }
+    Tuning { foreign_window: 2, saved_ns: 1, owner_window: 1, back_factor: 1, losses_max: 1 }
 }
 
 pub(crate) fn light_fence() {}
@@ -210,8 +213,10 @@ pub(crate) fn prepare() {}
 
 pub(crate) fn note_held(_delta: isize) {}
 
+/// Every look at the clock takes a nanosecond.
 pub(crate) fn now_ns() -> u64 {
-    0
+    CLOCK.set(CLOCK.get() + 1);
+    CLOCK.get()
 }
 
 /// A word to sleep on. System calls that sleep or wake are full barriers for their caller.
