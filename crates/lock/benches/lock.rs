@@ -5,7 +5,7 @@
 
 use soloring_lock::{CtxLock, LockMode, Policy, current_thread};
 use std::hint::black_box;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 /// A lock around a counter, whoever made it.
@@ -13,15 +13,31 @@ trait Subject: Sync {
     fn name(&self) -> &'static str;
     /// Called by the thread that will be the busy one.
     fn begin(&self) {}
-    /// Lock, count, unlock; returns the counter.
-    fn once(&self) -> u64;
+    /// Lock, count, unlock.
+    fn once(&self);
+    /// Lock, unlock.
+    fn nothing(&self);
+    /// Lock, write a word of each of eight cache lines, unlock.
+    fn writing(&self, lines: &Lines);
     /// Said beside the figures.
     fn remark(&self) -> String {
         String::new()
     }
 }
 
-struct Nothing(std::sync::atomic::AtomicU64);
+/// What a critical section writes to: eight cache lines.
+struct Lines([AtomicU64; 64]);
+
+impl Lines {
+    #[inline(always)]
+    fn write(&self) {
+        for line in self.0.chunks(8) {
+            line[0].store(1, Ordering::Relaxed);
+        }
+    }
+}
+
+struct Nothing(AtomicU64);
 struct Std(std::sync::Mutex<u64>);
 struct ParkingLot(parking_lot::Mutex<u64>);
 struct Ours {
@@ -29,59 +45,63 @@ struct Ours {
     lock: CtxLock<u64>,
 }
 
+macro_rules! subject {
+    ($type:ty, $name:expr, |$self:ident| $guard:expr $(, $more:item)*) => {
+        impl Subject for $type {
+            fn name(&self) -> &'static str {
+                $name(self)
+            }
+            #[inline(always)]
+            fn once(&self) {
+                let $self = self;
+                let mut guard = $guard;
+                *guard += 1;
+            }
+            #[inline(always)]
+            fn nothing(&self) {
+                let $self = self;
+                drop($guard);
+            }
+            #[inline(always)]
+            fn writing(&self, lines: &Lines) {
+                let $self = self;
+                let _guard = $guard;
+                lines.write();
+            }
+            $($more)*
+        }
+    };
+}
+
+subject!(Std, |_| "std::sync::Mutex", |this| this.0.lock().unwrap());
+subject!(ParkingLot, |_| "parking_lot::Mutex", |this| this.0.lock());
+subject!(
+    Ours,
+    |this: &Ours| this.name,
+    |this| this.lock.lock().unwrap(),
+    fn begin(&self) {
+        self.lock.lock().unwrap().bias_to(current_thread());
+    },
+    fn remark(&self) -> String {
+        let stats = self.lock.stats();
+        format!("{}, {} elided, {} foreign", stats.mode.name(), stats.owner_elided, stats.foreign)
+    }
+);
+
+/// The same loops without a lock.
 impl Subject for Nothing {
     fn name(&self) -> &'static str {
         "no lock"
     }
-    #[inline]
-    fn once(&self) -> u64 {
-        // Two relaxed accesses: the increment that all rows have in common.
-        let n = self.0.load(Ordering::Relaxed) + 1;
-        self.0.store(n, Ordering::Relaxed);
-        n
+    #[inline(always)]
+    fn once(&self) {
+        self.0.store(self.0.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
     }
-}
-
-impl Subject for Std {
-    fn name(&self) -> &'static str {
-        "std::sync::Mutex"
-    }
-    #[inline]
-    fn once(&self) -> u64 {
-        let mut guard = self.0.lock().unwrap();
-        *guard += 1;
-        *guard
-    }
-}
-
-impl Subject for ParkingLot {
-    fn name(&self) -> &'static str {
-        "parking_lot::Mutex"
-    }
-    #[inline]
-    fn once(&self) -> u64 {
-        let mut guard = self.0.lock();
-        *guard += 1;
-        *guard
-    }
-}
-
-impl Subject for Ours {
-    fn name(&self) -> &'static str {
-        self.name
-    }
-    fn begin(&self) {
-        self.lock.lock().unwrap().bias_to(current_thread());
-    }
-    #[inline]
-    fn once(&self) -> u64 {
-        let mut guard = self.lock.lock().unwrap();
-        *guard += 1;
-        *guard
-    }
-    fn remark(&self) -> String {
-        let stats = self.lock.stats();
-        format!("{}, {} elided, {} foreign", stats.mode.name(), stats.owner_elided, stats.foreign)
+    #[inline(always)]
+    fn nothing(&self) {}
+    #[inline(always)]
+    fn writing(&self, lines: &Lines) {
+        lines.write();
     }
 }
 
@@ -96,26 +116,63 @@ fn biased() -> Ours {
     Ours { name: "CtxLock, biased", lock }
 }
 
-/// Nanoseconds per lock and unlock, the median over the rounds.
-fn uncontended<const N: usize>(subjects: [&dyn Subject; N]) -> [f64; N] {
-    const ROUNDS: usize = 201;
-    const BATCH: u64 = 20_000;
-    let mut samples = [const { Vec::new() }; N];
-    subjects.iter().for_each(|subject| subject.begin());
-    for _ in 0..ROUNDS {
-        // In turns, so that a disturbance of the machine hits all of them.
-        for (subject, samples) in subjects.iter().zip(&mut samples) {
-            let start = Instant::now();
-            // Through one virtual call, like all others; the loop inside is inlined.
-            black_box(batch(*subject, BATCH));
-            samples.push(start.elapsed().as_nanos() as f64 / BATCH as f64);
-        }
-    }
-    samples.map(|samples| percentile(samples, 50))
+/// Nanoseconds per turn of the three loops.
+#[derive(Clone, Default)]
+struct Turns {
+    nothing: Vec<f64>,
+    once: Vec<f64>,
+    writing: Vec<f64>,
 }
 
-fn batch(subject: &dyn Subject, n: u64) -> u64 {
-    (0..n).map(|_| black_box(subject).once()).fold(0, u64::wrapping_add)
+const BATCH: u64 = 20_000;
+
+fn timed(mut body: impl FnMut()) -> f64 {
+    let start = Instant::now();
+    for _ in 0..BATCH {
+        body();
+    }
+    start.elapsed().as_nanos() as f64 / BATCH as f64
+}
+
+/// One round of all three loops. The subject's address goes through `black_box` at each turn.
+fn round<S: Subject>(subject: &S, lines: &Lines, turns: &mut Turns) {
+    turns.nothing.push(timed(|| black_box(subject).nothing()));
+    turns.once.push(timed(|| black_box(subject).once()));
+    turns.writing.push(timed(|| black_box(subject).writing(black_box(lines))));
+}
+
+struct Row {
+    name: &'static str,
+    nothing: f64,
+    once: f64,
+    writing: f64,
+}
+
+/// Nobody else is there: the medians over the rounds, measured in turns, so that a disturbance of the
+/// machine hits all rows.
+fn uncontended() -> [Row; 5] {
+    let nothing = Nothing(0.into());
+    let (standard, parking) = (Std(0.into()), ParkingLot(parking_lot::Mutex::new(0)));
+    let (mutex, owner) = (forced(), biased());
+    let lines = Lines([const { AtomicU64::new(0) }; 64]);
+    let mut turns = [const { Turns { nothing: vec![], once: vec![], writing: vec![] } }; 5];
+    mutex.begin();
+    for _ in 0..201 {
+        round(&nothing, &lines, &mut turns[0]);
+        round(&standard, &lines, &mut turns[1]);
+        round(&parking, &lines, &mut turns[2]);
+        round(&mutex, &lines, &mut turns[3]);
+        round(&owner, &lines, &mut turns[4]);
+    }
+    let names =
+        [nothing.name(), standard.name(), parking.name(), mutex.name(), owner.name()].into_iter();
+    let mut rows = names.zip(turns).map(|(name, turns)| Row {
+        name,
+        nothing: percentile(turns.nothing, 50),
+        once: percentile(turns.once, 50),
+        writing: percentile(turns.writing, 50),
+    });
+    std::array::from_fn(|_| rows.next().expect("five names, five rows"))
 }
 
 fn percentile(mut samples: Vec<f64>, percent: usize) -> f64 {
@@ -124,26 +181,41 @@ fn percentile(mut samples: Vec<f64>, percent: usize) -> f64 {
 }
 
 struct Contended {
+    /// How many found the busy thread at work.
+    visits: usize,
     p50_ns: f64,
     p99_ns: f64,
     /// The busy thread's own acquisitions per microsecond meanwhile.
     owner_per_us: f64,
 }
 
-/// One thread locks all the time; another comes every 20 microseconds or so.
-fn against_a_busy_owner(subject: &dyn Subject) -> Contended {
-    const VISITS: usize = 20_000;
-    let stop = AtomicBool::new(false);
+fn spin_for(time: Duration) {
+    let start = Instant::now();
+    while start.elapsed() < time {
+        std::hint::spin_loop();
+    }
+}
+
+/// Between two visits. Short enough, and the lock finds that the bias does not pay.
+const PAUSE: Duration = Duration::from_micros(150);
+
+/// One thread locks all the time; another comes after every [`PAUSE`].
+fn against_a_busy_owner<S: Subject>(subject: &S) -> Contended {
+    const VISITS: usize = 8_000;
+    let (stop, pulse) = (AtomicBool::new(false), AtomicU64::new(0));
     std::thread::scope(|s| {
         let (ready, is_ready) = std::sync::mpsc::channel();
-        let stop = &stop;
+        let (stop, pulse) = (&stop, &pulse);
         let owner = s.spawn(move || {
             subject.begin();
             ready.send(()).unwrap();
             let mut n = 0u64;
             while !stop.load(Ordering::Relaxed) {
-                black_box(batch(subject, 64));
+                for _ in 0..64 {
+                    black_box(subject).once();
+                }
                 n += 64;
+                pulse.store(n, Ordering::Relaxed);
             }
             n
         });
@@ -151,18 +223,23 @@ fn against_a_busy_owner(subject: &dyn Subject) -> Contended {
         let start = Instant::now();
         let mut samples = Vec::with_capacity(VISITS);
         for _ in 0..VISITS {
+            // Other programs run here too: only a visit to an owner that is at work at this moment counts.
+            let seen = pulse.load(Ordering::Relaxed);
+            spin_for(Duration::from_micros(2));
+            let at_work = pulse.load(Ordering::Relaxed) != seen;
             let before = Instant::now();
-            black_box(subject.once());
-            samples.push(before.elapsed().as_nanos() as f64);
-            let pause = Instant::now();
-            while pause.elapsed() < Duration::from_micros(20) {
-                std::hint::spin_loop();
+            subject.once();
+            if at_work {
+                samples.push(before.elapsed().as_nanos() as f64);
             }
+            spin_for(PAUSE);
         }
         let elapsed = start.elapsed();
         stop.store(true, Ordering::Relaxed);
         let owner_per_us = owner.join().unwrap() as f64 / elapsed.as_micros() as f64;
+        assert!(!samples.is_empty(), "the two threads never ran at the same time");
         Contended {
+            visits: samples.len(),
             p50_ns: percentile(samples.clone(), 50),
             p99_ns: percentile(samples, 99),
             owner_per_us,
@@ -172,36 +249,57 @@ fn against_a_busy_owner(subject: &dyn Subject) -> Contended {
 
 fn main() {
     let json = std::env::args().skip(1).find(|arg| !arg.starts_with('-'));
-    let (nothing, standard) = (Nothing(0.into()), Std(0.into()));
-    let parking = ParkingLot(parking_lot::Mutex::new(0));
-    let (mutex, owner) = (forced(), biased());
-    let subjects: [&dyn Subject; 5] = [&nothing, &standard, &parking, &mutex, &owner];
-    let base = uncontended(subjects);
-
-    println!("lock + count + unlock by one thread, nobody else there (median)");
-    println!("  {:24} {:>8} {:>22}", "", "ns", "ratio to std's mutex");
-    let mut rows = Vec::new();
-    for (subject, ns) in subjects.iter().zip(base) {
-        println!("  {:24} {ns:8.2} {:22.3}", subject.name(), ns / base[1]);
-        rows.push(format!("{{\"lock\":\"{}\",\"uncontended_ns\":{ns:.3}}}", subject.name()));
+    let base = uncontended();
+    let mut json_rows = Vec::new();
+    println!("ns per turn by one thread, nobody else there (median of 201 rounds);");
+    println!("in brackets: without the loop's own cost, as a part of std's mutex\n");
+    println!(
+        "  {:24} {:>16} {:>16} {:>22}",
+        "", "lock+unlock", "around a count", "around 8 lines written"
+    );
+    for row in &base {
+        let part = |of: fn(&Row) -> f64| (of(row) - of(&base[0])) / (of(&base[1]) - of(&base[0]));
+        let (nothing, once, writing) = (part(|r| r.nothing), part(|r| r.once), part(|r| r.writing));
+        println!(
+            "  {:24} {:8.2} ({nothing:.3}) {:8.2} ({once:.3}) {:14.2} ({writing:.3})",
+            row.name, row.nothing, row.once, row.writing
+        );
+        json_rows.push(format!(
+            "{{\"lock\":\"{}\",\"lock_unlock_ns\":{:.3},\"around_count_ns\":{:.3},\
+             \"around_8_lines_ns\":{:.3}}}",
+            row.name, row.nothing, row.once, row.writing
+        ));
     }
 
-    println!("\none acquisition by a second thread while the first locks all the time");
-    println!("  {:24} {:>8} {:>8} {:>16}", "", "p50 ns", "p99 ns", "owner's per us");
-    let (standard, parking) = (Std(0.into()), ParkingLot(parking_lot::Mutex::new(0)));
-    let (mutex, owner) = (forced(), biased_later());
-    let subjects: [&dyn Subject; 4] = [&standard, &parking, &mutex, &owner];
-    for subject in subjects {
-        let Contended { p50_ns, p99_ns, owner_per_us } = against_a_busy_owner(subject);
-        let (name, remark) = (subject.name(), subject.remark());
-        println!("  {name:24} {p50_ns:8.0} {p99_ns:8.0} {owner_per_us:16.1}   {remark}");
-        rows.push(format!(
+    println!("\none acquisition by a second thread while the first locks all the time\n");
+    println!(
+        "  {:24} {:>8} {:>8} {:>16} {:>8}",
+        "", "p50 ns", "p99 ns", "owner's per us", "visits"
+    );
+    let mut busy = |name: &str, remark: String, found: Contended| {
+        let Contended { visits, p50_ns, p99_ns, owner_per_us } = found;
+        println!("  {name:24} {p50_ns:8.0} {p99_ns:8.0} {owner_per_us:16.1} {visits:8}   {remark}");
+        json_rows.push(format!(
             "{{\"lock\":\"{name}\",\"foreign_p50_ns\":{p50_ns:.0},\"foreign_p99_ns\":{p99_ns:.0},\
              \"owner_per_us\":{owner_per_us:.2}}}"
         ));
+    };
+    let subject = Std(0.into());
+    busy(subject.name(), String::new(), against_a_busy_owner(&subject));
+    let subject = ParkingLot(parking_lot::Mutex::new(0));
+    busy(subject.name(), String::new(), against_a_busy_owner(&subject));
+    for subject in [forced(), biased_later()] {
+        let found = against_a_busy_owner(&subject);
+        busy(subject.name(), subject.remark(), found);
     }
+    println!(
+        "  {:24} {:8.0} {:8}   (the clock's own part of each sample)",
+        "nothing",
+        clock_ns(),
+        ""
+    );
     if let Some(path) = json {
-        let text = format!("[{}]\n", rows.join(",\n "));
+        let text = format!("[{}]\n", json_rows.join(",\n "));
         if let Err(error) = std::fs::write(&path, text) {
             eprintln!("{path}: {error}");
             std::process::exit(1);
@@ -212,4 +310,10 @@ fn main() {
 /// Not yet biased: the busy thread will make itself the owner.
 fn biased_later() -> Ours {
     Ours { name: "CtxLock, biased", lock: CtxLock::new(0) }
+}
+
+/// What two looks at the clock take.
+fn clock_ns() -> f64 {
+    let samples = (0..10_000).map(|_| Instant::now().elapsed().as_nanos() as f64);
+    percentile(samples.collect(), 50)
 }

@@ -290,7 +290,7 @@ impl<T> CtxLock<T> {
         Ok(self.try_lock_by_mutex()?.map(|hold| (hold, Entered::NOT)))
     }
 
-    #[inline(never)]
+    #[inline(always)]
     fn lock_by_mutex(&self) -> Result<Hold, Reentered> {
         let me = current_thread();
         self.refuse_if_inside(me)?;
@@ -391,7 +391,7 @@ impl<T> CtxLock<T> {
             return Hold::Unbiased;
         }
         shared.owner_taken.add(1);
-        if shared.tally.owner_while_given_up() && self.try_bias(me) {
+        if !self.forced && shared.tally.owner_while_given_up() && self.try_bias(me) {
             return Hold::OwnerMutex;
         }
         Hold::Unbiased
@@ -470,7 +470,7 @@ impl<T> CtxLock<T> {
         }
     }
 
-    #[inline(never)]
+    #[inline(always)]
     fn unlock_by_mutex(&self, hold: Hold) {
         if hold != Hold::Unbiased {
             self.bias.reopen();
