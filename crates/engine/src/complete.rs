@@ -57,7 +57,7 @@ pub fn complete_big(
         set_fail(&mut req);
     }
     post(st, &req, res, cflags, extra);
-    st.release_resources(&mut req);
+    st.release_resources(slot, &mut req);
     if req.next != NIL {
         finish_chain(st, &mut req);
     }
@@ -73,7 +73,7 @@ pub fn complete_big(
 fn complete_alone(st: &mut State, slot: u32, res: i32) {
     let mut req = st.take(slot);
     post(st, &req, res, 0, [0; 2]);
-    st.release_resources(&mut req);
+    st.release_resources(Some(slot), &mut req);
     st.slab.release(slot);
 }
 

@@ -131,6 +131,8 @@ pub fn check_submitter(st: &State) -> Result<(), Errno> {
 #[inline]
 fn leave(ctx: &Ctx, guard: &mut Guard<'_, State>) {
     let st = &mut **guard;
+    // The program may close its descriptors from here on.
+    st.watches.hold_all(&mut st.slab);
     procs::leave(st);
     if st.shared.is_watched() {
         refresh_ring_fd(st);

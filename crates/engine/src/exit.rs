@@ -46,6 +46,7 @@ pub fn close(ctx: &Ctx) {
 /// Cancels everything and gives back what the ring held.
 pub fn finish(ctx: &Ctx, st: &mut State) {
     cancel_everything(st);
+    st.watches.clear();
     for fd in st.timer_fds {
         fds::close_private(fd);
     }

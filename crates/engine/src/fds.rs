@@ -15,6 +15,10 @@ const FREE: u64 = 0;
 const PRIVATE: u64 = 1;
 /// From here on the tag is a ring's id.
 pub const FIRST_RING_ID: u64 = 2;
+/// The program's, and watched by the ring whose id is in the other bits.
+const WATCHED: u64 = 1 << 63;
+/// Watched by several rings.
+const WATCHED_BY_MANY: u64 = WATCHED | 1 << 62;
 
 struct Table {
     base: i32,
@@ -101,7 +105,7 @@ fn tag(fd: i32) -> Option<&'static AtomicU64> {
 pub fn ring_id(fd: i32) -> Option<u64> {
     // Acquire: pairs with the release in `mark_ring`; who sees the id also finds the ring.
     let id = tag(fd)?.load(Ordering::Acquire);
-    (id >= FIRST_RING_ID).then_some(id)
+    (FIRST_RING_ID..WATCHED).contains(&id).then_some(id)
 }
 
 /// Whether `fd` is ours and hidden from the program.
@@ -118,6 +122,52 @@ pub fn mark_ring(fd: i32, id: u64) {
 /// Takes the mark off and says what it was, so that exactly one closer wins.
 pub fn unmark(fd: i32) -> bool {
     tag(fd).is_some_and(|t| t.swap(FREE, Ordering::AcqRel) != FREE)
+}
+
+/// Which rings watch a descriptor of the program's.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Watchers {
+    None,
+    /// The ring with this id.
+    One(u64),
+    Many,
+}
+
+/// The rings that watch `fd`. One load: every close asks.
+#[inline]
+pub fn watchers(fd: i32) -> Watchers {
+    match tag(fd).map_or(FREE, |t| t.load(Ordering::Relaxed)) {
+        WATCHED_BY_MANY => Watchers::Many,
+        tag if tag & WATCHED != 0 => Watchers::One(tag & !WATCHED),
+        _ => Watchers::None,
+    }
+}
+
+/// Notes that ring `id` watches the program's `fd`. Relaxed: a program that closes a descriptor which
+/// another thread is about to use orders the two itself.
+pub fn mark_watched(fd: i32, id: u64) {
+    let Some(tag) = tag(fd) else { return };
+    let _ = tag.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |t| match t {
+        FREE => Some(WATCHED | id),
+        t if t & WATCHED != 0 && t != WATCHED | id => Some(WATCHED_BY_MANY),
+        _ => None,
+    });
+}
+
+/// Takes ring `id`'s mark off. A descriptor of several rings stays marked until it is closed.
+pub fn unmark_watched(fd: i32, id: u64) {
+    unmark_if(fd, WATCHED | id);
+}
+
+/// As `fd` is closed: no ring watches it any more.
+pub fn unmark_watched_by_many(fd: i32) {
+    unmark_if(fd, WATCHED_BY_MANY);
+}
+
+fn unmark_if(fd: i32, mark: u64) {
+    if let Some(tag) = tag(fd) {
+        let _ = tag.compare_exchange(mark, FREE, Ordering::Relaxed, Ordering::Relaxed);
+    }
 }
 
 fn dup_high(fd: i32) -> Result<i32, Errno> {

@@ -62,6 +62,7 @@ fn forget_private(st: &mut State) {
             fds::close_private(fd);
         }
     }
+    st.watches.forget_after_fork();
     std::mem::forget(std::mem::replace(&mut st.slab, Slab::default()));
     std::mem::forget(std::mem::replace(&mut st.by_user_data, Index::default()));
     std::mem::forget(std::mem::replace(&mut st.by_file, Index::default()));

@@ -60,6 +60,7 @@ pub fn punt(
         }
     }
     hold_file(st, &mut req);
+    st.disarm(slot, &mut req);
     let hash = if class == Class::Bounded { write_hash(&req) } else { None };
     // What cancel and the chain need to know stays behind in the slot.
     let stub = Req { next: req.next, head: req.head, flags: req.flags, ..Req::new(req.sqe) };

@@ -7,6 +7,7 @@ use crate::fds;
 use crate::sys::{self, FileKind};
 use soloring_abi::Errno;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI32, Ordering};
 
 /// A registered file: a duplicate of the program's descriptor, closed with the last holder.
 #[derive(Debug)]
@@ -15,6 +16,8 @@ pub struct FixedFile {
     pub kind: FileKind,
     /// O_DIRECT was set when it was registered.
     pub direct: bool,
+    /// The epoll instance that its number was registered in; -1 before it ever was.
+    pub watched: AtomicI32,
 }
 
 impl FixedFile {
@@ -35,7 +38,8 @@ impl FixedFile {
         let flags = sys::fcntl(fd, libc::F_GETFL, 0);
         match (kind, flags) {
             (Ok(kind), Ok(flags)) => {
-                Ok(FixedFile { fd, kind, direct: flags as i32 & libc::O_DIRECT != 0 })
+                let direct = flags as i32 & libc::O_DIRECT != 0;
+                Ok(FixedFile { fd, kind, direct, watched: AtomicI32::new(-1) })
             }
             (Err(e), _) | (_, Err(e)) => {
                 fds::close_private(fd);
@@ -47,6 +51,11 @@ impl FixedFile {
 
 impl Drop for FixedFile {
     fn drop(&mut self) {
+        let epfd = self.watched.load(Ordering::Relaxed);
+        if epfd >= 0 {
+            // The program may keep the file open: closing our number alone would leave its entry.
+            let _ = sys::epoll_ctl(epfd, libc::EPOLL_CTL_DEL, self.fd, 0, 0);
+        }
         fds::close_private(self.fd);
     }
 }

@@ -240,7 +240,7 @@ fn publish(
     sq_thread: Option<Arc<SqThread>>,
 ) {
     let id = next_id();
-    let mut state = State::new(Arc::clone(&shared), Arc::clone(&wq), rings, p.flags);
+    let mut state = State::new(id, Arc::clone(&shared), Arc::clone(&wq), rings, p.flags);
     state.ring_fd = ring_fd;
     let ctx = Arc::new(Ctx {
         id,

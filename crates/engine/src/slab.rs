@@ -4,22 +4,11 @@ use crate::req::{NIL, Req};
 use crate::timers::TimerKey;
 use soloring_iowq::Ticket;
 
-/// A request's name outside the lock (epoll data, worker results): stale ones are recognised.
+/// A request's name outside the lock (worker results): stale ones are recognised.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct ReqId {
     pub index: u32,
     pub generation: u32,
-}
-
-impl ReqId {
-    /// As the 64 bits that epoll carries.
-    pub fn to_u64(self) -> u64 {
-        (self.generation as u64) << 32 | self.index as u64
-    }
-
-    pub fn from_u64(v: u64) -> Self {
-        ReqId { index: v as u32, generation: (v >> 32) as u32 }
-    }
 }
 
 /// Where a request in the slab stands.
@@ -143,7 +132,6 @@ mod tests {
         let i = slab.insert(Req::default(), Where::Armed);
         let id = slab.id(i);
         assert_eq!(slab.resolve(id), Some(i));
-        assert_eq!(ReqId::from_u64(id.to_u64()), id);
         drop(slab.take(i));
         slab.release(i);
         assert_eq!(slab.resolve(id), None);

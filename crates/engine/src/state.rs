@@ -3,14 +3,15 @@
 //! Owned by whoever holds the lock: functions of the engine take `&mut State` as the proof.
 
 use crate::cq::Cq;
+use crate::fds;
 use crate::index::Index;
 use crate::kbuf::Groups;
-use crate::req::{AsyncData, File, NIL, Req};
+use crate::req::{AsyncData, File, NIL, Req, flag};
 use crate::resources::{FixedBuf, FixedFile, Node, Retired, Table};
 use crate::shared::Shared;
 use crate::slab::{Slab, Where};
 use crate::timers::Timers;
-use crate::{fds, sys};
+use crate::watch::Watches;
 use soloring_abi::{Cqe, Errno};
 use soloring_iowq::Wq;
 use soloring_lock::ThreadToken;
@@ -90,6 +91,8 @@ pub struct State {
     pub timers: Timers,
     /// Counted timeouts, ordered by the completion they wait for.
     pub counted: BTreeSet<(u64, u32)>,
+    /// Files that armed requests wait on.
+    pub watches: Watches,
     pub ready: VecDeque<u32>,
     pub link: SubmitLink,
     pub deferred: VecDeque<u32>,
@@ -142,7 +145,13 @@ pub struct State {
 }
 
 impl State {
-    pub fn new(shared: Arc<Shared>, wq: Arc<Wq>, rings: Arc<Rings>, setup_flags: u32) -> Self {
+    pub fn new(
+        id: u64,
+        shared: Arc<Shared>,
+        wq: Arc<Wq>,
+        rings: Arc<Rings>,
+        setup_flags: u32,
+    ) -> Self {
         let entries = rings.layout().cq_entries;
         State {
             shared,
@@ -157,6 +166,7 @@ impl State {
             by_file: Index::default(),
             timers: Timers::default(),
             counted: BTreeSet::new(),
+            watches: Watches::new(id),
             ready: VecDeque::new(),
             link: SubmitLink { head: NIL, last: NIL },
             deferred: VecDeque::new(),
@@ -266,13 +276,22 @@ impl State {
         self.slab.take(slot)
     }
 
-    /// Lets go of what a finished request held.
-    pub fn release_resources(&mut self, req: &mut Req) {
+    /// Takes a request that was armed out of its watch. It owns or holds its file by now, or is done.
+    pub fn disarm(&mut self, slot: u32, req: &mut Req) {
+        if req.has(flag::POLLED) {
+            req.flags &= !flag::POLLED;
+            self.watches.leave(self.shared.epfd, slot);
+        }
+    }
+
+    /// Lets go of what a finished request held. `slot` is its reserved slot when it had one.
+    pub fn release_resources(&mut self, slot: Option<u32>, req: &mut Req) {
+        if let Some(slot) = slot {
+            self.disarm(slot, req);
+        }
         if let File::Own(fd) = req.file {
             // The file may live on in the program: closing our duplicate alone would leave its entry.
-            if req.has(crate::req::flag::POLLED) {
-                let _ = sys::epoll_ctl(self.shared.epfd, libc::EPOLL_CTL_DEL, fd, 0, 0);
-            }
+            self.watches.closing(self.shared.epfd, fd, &mut self.slab);
             fds::close_private(fd);
             req.file = File::None;
         }

@@ -3,6 +3,7 @@
 //! Runs with the lock held, on the submitter, a waiter or the reactor.
 #![allow(unsafe_code)]
 
+use crate::arm::wake;
 use crate::cancel::cancel_slot;
 use crate::complete::complete;
 use crate::fds;
@@ -12,7 +13,7 @@ use crate::ops::timeout::start_timer;
 use crate::punt::take_back;
 use crate::req::{AsyncData, NIL, flag};
 use crate::shared::{TIMER_FD, TaskWork, WAKE};
-use crate::slab::{ReqId, Where};
+use crate::slab::Where;
 use crate::state::State;
 use crate::sys::{self, sys};
 use crate::timers::CLOCKS;
@@ -33,10 +34,9 @@ pub fn on_events(st: &mut State, events: &[libc::epoll_event]) {
         if data == WAKE || data == TIMER_FD {
             continue;
         }
-        let Some(slot) = st.slab.resolve(ReqId::from_u64(data)) else { continue };
-        if st.slab.at(slot) == Where::Armed {
-            issue_slot(st, slot, Attempt::Ready(event.events));
-        }
+        wake(st, data, event.events, |st, slot, events| {
+            issue_slot(st, slot, Attempt::Ready(events));
+        });
     }
     run_ready(st);
 }

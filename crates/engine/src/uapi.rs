@@ -9,7 +9,7 @@ use crate::enter::{check_flags, enter};
 use crate::register::{Arg, check_opcode, register};
 use crate::registry::{self, Totals};
 use crate::ringfds;
-use crate::{exit, fds, setup, shared, sys};
+use crate::{closes, exit, fds, setup, shared, sys};
 use soloring_abi::{Errno, Params, raw};
 use soloring_lock::LockStats;
 use soloring_ringmem::{OFF_CQ_RING, OFF_SQ_RING, OFF_SQES};
@@ -231,6 +231,28 @@ pub fn refresh_readiness() {
             crate::notify::refresh_ring_fd(&mut st);
         }
     }
+}
+
+/// The program promises to announce with [`note_close`] every descriptor that it closes or replaces (close,
+/// dup2, dup3, close_range, whichever way they are called). Requests that wait then hold their file without
+/// a duplicate until it happens: two system calls less for each.
+///
+/// A close that is not announced leaves requests that wait on the descriptor without their file: they
+/// may wait for ever.
+pub fn set_close_notified(yes: bool) {
+    crate::watch::set_close_notified(yes);
+}
+
+/// `fd` is about to be closed or replaced by the program. One load when no ring waits on it. Not to be
+/// called in a child that borrows its parent's memory (vfork).
+#[inline]
+pub fn note_close(fd: i32) {
+    closes::note_close(fd);
+}
+
+/// As [`note_close`] for every descriptor from `first` to `last`, both included.
+pub fn note_close_range(first: u32, last: u32) {
+    closes::note_close_range(first, last);
 }
 
 /// Operations submitted to the engine in this process so far.

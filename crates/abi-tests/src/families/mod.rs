@@ -12,6 +12,7 @@ pub mod epolls;
 pub mod fileops;
 pub mod files;
 pub mod garbage;
+pub mod held;
 pub mod kbuf;
 pub mod links;
 pub mod memory;
@@ -42,6 +43,7 @@ pub const FAMILIES: &[Family] = &[
     net::FAMILY,
     sendrecv::FAMILY,
     poll::FAMILY,
+    held::FAMILY,
     timeout::FAMILY,
     cancel::FAMILY,
     register::FAMILY,

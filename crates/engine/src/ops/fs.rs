@@ -2,7 +2,8 @@
 #![allow(unsafe_code)]
 
 use super::{Attempt, BASE, OpDef, Outcome, must_be_zero, retry_eintr};
-use crate::fds;
+use crate::closes::note_close;
+use crate::fds::{self, Watchers};
 use crate::req::{AsyncData, OpenHow, Req, flag};
 use crate::state::State;
 use crate::sys::{self, sys};
@@ -22,7 +23,14 @@ pub const FSYNC: OpDef = OpDef {
 pub const OPENAT: OpDef =
     OpDef { prep: open_prep, issue: open_issue, run: open_run, has_run: true, ..BASE };
 pub const OPENAT2: OpDef = OpDef { ..OPENAT };
-pub const CLOSE: OpDef = OpDef { prep: close_prep, issue: close_issue, ..BASE };
+pub const CLOSE: OpDef = OpDef {
+    prep: close_prep,
+    issue: close_issue,
+    run: close_run,
+    has_run: true,
+    block_when: names_descriptor,
+    ..BASE
+};
 pub const STATX: OpDef = OpDef {
     prep: statx_prep,
     issue: punt_unbounded,
@@ -237,6 +245,11 @@ fn close_prep(_: &mut State, req: &mut Req) -> Result<(), Errno> {
     Ok(())
 }
 
+/// Only the program's descriptors can be closed without the ring lock.
+fn names_descriptor(req: &Req) -> bool {
+    req.sqe.file_index == 0
+}
+
 fn close_issue(st: &mut State, req: &mut Req, _: Attempt) -> Outcome {
     if req.sqe.file_index != 0 {
         return close_fixed(st, req.sqe.file_index - 1).into();
@@ -245,9 +258,29 @@ fn close_issue(st: &mut State, req: &mut Req, _: Attempt) -> Outcome {
     if fds::ring_id(fd).is_some() || fds::is_private(fd) {
         return Outcome::err(Errno::EBADF);
     }
+    match fds::watchers(fd) {
+        Watchers::None => {}
+        Watchers::One(ring) if ring == st.watches.ring() => {
+            st.watches.closing(st.shared.epfd, fd, &mut st.slab);
+        }
+        // Another ring has to be told first, and its lock may not be waited for with this one held.
+        _ => return Outcome::Punt(Class::Unbounded),
+    }
+    Outcome::Done(sys::as_res(close_now(fd)), 0)
+}
+
+fn close_run(req: &mut Req, _: &Interrupt) -> i32 {
+    let fd = req.sqe.fd;
+    if fds::ring_id(fd).is_some() || fds::is_private(fd) {
+        return Errno::EBADF.neg();
+    }
+    note_close(fd);
+    sys::as_res(close_now(fd))
+}
+
+fn close_now(fd: i32) -> Result<usize, Errno> {
     // SAFETY: the program asks for its own descriptor to be closed.
-    let closed = unsafe { sys!(close, fd) };
-    Outcome::Done(sys::as_res(closed), 0)
+    unsafe { sys!(close, fd) }
 }
 
 /// Empties a slot of the file table.

@@ -112,9 +112,7 @@ fn remove_issue(st: &mut State, req: &mut Req, _: Attempt) -> Outcome {
         complete(st, Some(slot), target, mask as i32, 0);
         return Outcome::Done(0, 0);
     }
-    let data = st.slab.id(slot).to_u64();
-    let edge = events | libc::EPOLLET as u32;
-    match sys::epoll_ctl(st.shared.epfd, libc::EPOLL_CTL_MOD, fd, edge, data) {
+    match st.watches.update(st.shared.epfd, slot, events) {
         Ok(()) => {
             st.recheck = true;
             Outcome::Done(0, 0)

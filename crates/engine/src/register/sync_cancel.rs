@@ -5,6 +5,7 @@ use super::{Arg, lock_for_register};
 use crate::cancel::{Criteria, cancel, resolve_file};
 use crate::ctx::Ctx;
 use crate::ops::cancel::FLAGS;
+use crate::state::State;
 use crate::sys::{self, sys};
 use crate::usercopy;
 use crate::wait::make_progress;
@@ -34,7 +35,7 @@ pub fn sync_cancel(ctx: &Ctx, opcode: u32, arg: Arg) -> Result<i32, Errno> {
     };
     resolve_file(&guard, &mut criteria)?;
     let first = cancel(&mut guard, &criteria);
-    make_progress(&mut guard, false);
+    advance(&mut guard);
     if first != Errno::EALREADY.neg() {
         return if first < 0 { Err(Errno(-first)) } else { Ok(first) };
     }
@@ -57,7 +58,13 @@ pub fn sync_cancel(ctx: &Ctx, opcode: u32, arg: Arg) -> Result<i32, Errno> {
         // SAFETY: reads one timespec from our stack.
         unsafe { sys!(nanosleep, pause.as_ptr(), 0usize) }?;
         guard = lock_for_register(ctx, opcode)?;
-        make_progress(&mut guard, false);
+        advance(&mut guard);
     }
     Ok(0)
+}
+
+/// Runs what can be run; the program may close its descriptors afterwards.
+fn advance(st: &mut State) {
+    make_progress(st, false);
+    st.watches.hold_all(&mut st.slab);
 }
