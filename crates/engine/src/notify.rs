@@ -10,6 +10,10 @@ use crate::sys;
 /// `by_leader`: the caller is the thread that waits on the epoll instance, and is awake.
 #[inline]
 pub fn flush(st: &mut State) {
+    if st.kick {
+        st.kick = false;
+        st.wq.kick();
+    }
     if !st.counted.is_empty() {
         while flush_counted(st) {}
     }

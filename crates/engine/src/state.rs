@@ -134,6 +134,8 @@ pub struct State {
     pub process_locked: bool,
     /// Inherited over fork, and not used here yet.
     pub inherited: bool,
+    /// Work was queued that no worker was called for yet.
+    pub kick: bool,
     /// Whether this descriptor was opened O_DIRECT; asked once in a submission, forgotten at its end.
     pub direct_hint: Option<(i32, bool)>,
     /// Requests submitted, by opcode.
@@ -198,6 +200,7 @@ impl State {
             multi: false,
             process_locked: false,
             inherited: false,
+            kick: false,
             direct_hint: None,
             ops: [0; 64],
             skipped_polls: 0,
