@@ -159,11 +159,25 @@ pub struct Abi {
     backend: &'static dyn Backend,
     /// `IORING_SETUP_*` flags of the case's mode, added by [`crate::ring::Ring::new`].
     pub mode_flags: u32,
+    /// Calls and completions go to the record. Not for programs that make millions of them.
+    pub recorded: bool,
 }
 
 impl Abi {
     pub fn new(backend: &'static dyn Backend, mode_flags: u32) -> Abi {
-        Abi { backend, mode_flags }
+        Abi { backend, mode_flags, recorded: true }
+    }
+
+    /// One side without a record.
+    pub fn unrecorded(backend: &'static dyn Backend) -> Abi {
+        Abi { backend, mode_flags: 0, recorded: false }
+    }
+
+    /// Appends a line to the record, if there is one.
+    pub fn note(&self, line: std::fmt::Arguments<'_>) {
+        if self.recorded {
+            trace::note(line.to_string());
+        }
     }
 
     pub fn is_kernel(&self) -> bool {
@@ -175,9 +189,9 @@ impl Abi {
         let flags = params.flags;
         let res = self.setup_at(entries, params);
         if res.is_err() {
-            trace::note(format!("setup({entries}, flags={flags:#x}) = {res}"));
+            self.note(format_args!("setup({entries}, flags={flags:#x}) = {res}"));
         } else {
-            trace::note(format!(
+            self.note(format_args!(
                 "setup({entries}, flags={flags:#x}) = a ring; sq={} cq={} flags={:#x}",
                 params.sq_entries, params.cq_entries, params.flags
             ));
@@ -208,7 +222,7 @@ impl Abi {
         let res =
             unsafe { self.backend.enter(fd as u32, to_submit, min_complete, flags, arg, argsz) };
         let res = Res(res as i64);
-        trace::note(format!(
+        self.note(format_args!(
             "enter(submit={to_submit}, min={min_complete}, flags={flags:#x}, argsz={argsz}) = {res}"
         ));
         res
@@ -220,7 +234,7 @@ impl Abi {
             self.backend.register(fd as u32, opcode, arg as *const c_void as *mut c_void, nr_args)
         };
         let res = Res(res as i64);
-        trace::note(format!("register({opcode:#x}, nr={nr_args}) = {res}"));
+        self.note(format_args!("register({opcode:#x}, nr={nr_args}) = {res}"));
         res
     }
 
@@ -233,14 +247,14 @@ impl Abi {
         // SAFETY: see the type.
         let res = Res(unsafe { self.backend.mmap(fd, len, prot, flags, off) } as i64);
         if res.is_err() {
-            trace::note(format!("mmap(len={len}, off={off:#x}) = {res}"));
+            self.note(format_args!("mmap(len={len}, off={off:#x}) = {res}"));
         }
         res
     }
 
     pub fn close(&self, fd: i32) -> Res {
         let res = Res(self.backend.close(fd) as i64);
-        trace::note(format!("close(a ring) = {res}"));
+        self.note(format_args!("close(a ring) = {res}"));
         res
     }
 
@@ -250,7 +264,7 @@ impl Abi {
 
     pub fn poll(&self, fd: i32, events: i16, timeout_ms: i32) -> Res {
         let res = Res(self.backend.poll(fd, events, timeout_ms) as i64);
-        trace::note(format!("poll(a ring, {events:#x}) = {:#x}", res.0));
+        self.note(format_args!("poll(a ring, {events:#x}) = {:#x}", res.0));
         res
     }
 }

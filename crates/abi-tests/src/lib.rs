@@ -19,6 +19,7 @@ pub mod backend;
 pub mod case;
 pub mod families;
 pub mod gaps;
+pub mod matrix;
 pub mod res;
 pub mod ring;
 pub mod runner;

@@ -3,7 +3,6 @@
 
 use crate::backend::Abi;
 use crate::res::Res;
-use crate::trace;
 use soloring_abi::{Cqe, GeteventsArg, Params, Sqe, Timespec, raw};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
@@ -246,7 +245,8 @@ impl<'a> Ring<'a> {
         // Release: pairs with the ring's acquire load; the slot may be reused after this.
         self.word(self.params.cq_off.head).store(head.wrapping_add(1), Ordering::Release);
         let done = Done { ud: cqe.user_data, res: Res(cqe.res as i64), flags: cqe.flags, extra };
-        trace::note(format!("  cqe ud={} res={} flags={:#x}", done.ud, done.res, done.flags));
+        self.abi
+            .note(format_args!("  cqe ud={} res={} flags={:#x}", done.ud, done.res, done.flags));
         Some(done)
     }
 
