@@ -11,6 +11,7 @@ pub mod enter;
 pub mod epolls;
 pub mod fileops;
 pub mod files;
+pub mod futexes;
 pub mod garbage;
 pub mod held;
 pub mod kbuf;
@@ -29,6 +30,7 @@ pub mod setup;
 pub mod slots;
 pub mod splices;
 pub mod timeout;
+pub mod waitids;
 pub mod xattrs;
 
 /// All families, in the order they are run.
@@ -60,4 +62,6 @@ pub const FAMILIES: &[Family] = &[
     direct::FAMILY,
     epolls::FAMILY,
     cmds::FAMILY,
+    waitids::FAMILY,
+    futexes::FAMILY,
 ];
