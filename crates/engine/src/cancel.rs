@@ -1,11 +1,12 @@
 //! Cancellation: finding requests by key and taking them out of wherever they wait.
 
-use crate::req::{File, Req, flag};
+use crate::childinfo::ChildInfo;
+use crate::req::{AsyncData, File, Req, flag};
 use crate::slab::Where;
 use crate::state::State;
 use crate::{fds, sys};
 use soloring_abi::{Errno, Opcode, raw};
-use soloring_iowq::CancelOutcome;
+use soloring_iowq::{CancelOutcome, Ticket};
 
 /// What to cancel: `IORING_ASYNC_CANCEL_*` flags and their arguments.
 #[derive(Clone, Copy, Debug)]
@@ -126,6 +127,9 @@ fn find(st: &State, criteria: &Criteria) -> Option<u32> {
 /// EALREADY when a worker runs it: it is interrupted, and completes by itself.
 pub fn cancel_slot(st: &mut State, slot: u32) -> Result<(), Errno> {
     if let Where::Punted(ticket) = st.slab.at(slot) {
+        if st.slab.get(slot).has(flag::WAITS) {
+            return cancel_wait(st, slot, ticket);
+        }
         return match st.wq.clone().cancel(ticket) {
             // Its work item reports -ECANCELED as task work.
             CancelOutcome::Removed => {
@@ -138,32 +142,77 @@ pub fn cancel_slot(st: &mut State, slot: u32) -> Result<(), Errno> {
             }
         };
     }
-    // As task work: the canceller's own completion comes first, as it does in the kernel.
+    cancel_as_task_work(st, slot);
+    Ok(())
+}
+
+/// A worker waits for the request and holds nothing of it: it is told to stop, and forgotten.
+fn cancel_wait(st: &mut State, slot: u32, ticket: Ticket) -> Result<(), Errno> {
+    if !withdraw(st, slot, ticket) {
+        st.slab.get_mut(slot).flags |= flag::INTERRUPTED;
+        return Err(Errno::ENOENT);
+    }
+    cancel_as_task_work(st, slot);
+    Ok(())
+}
+
+/// Ends a worker's wait without completing the request, which is the caller's then. False: it was woken first, and
+/// completes by itself.
+pub fn withdraw(st: &State, slot: u32, ticket: Ticket) -> bool {
+    let AsyncData::Futex(wait) = &st.slab.get(slot).data else {
+        st.wq.cancel(ticket);
+        return true;
+    };
+    if !wait.leave() {
+        return false;
+    }
+    st.wq.cancel(ticket);
+    wait.has_left()
+}
+
+/// The canceller's own completion comes first, as it does in the kernel.
+fn cancel_as_task_work(st: &mut State, slot: u32) {
     let mut req = st.take(slot);
+    if req.sqe.opcode == Opcode::Waitid as u8 {
+        // The kernel tells of a child that is none, where it can; the result does not depend on it.
+        let _ = ChildInfo::default().tell(req.sqe.off);
+    }
     req.flags = req.flags & !flag::NO_FAIL | flag::LATER;
     req.res = Errno::ECANCELED.neg();
     st.slab.put(slot, req, Where::Ready);
     st.ready.push_back(slot);
-    Ok(())
+}
+
+/// What a cancellation of the request in `slot` results in: 0, but 1 for a wait for a child or a futex.
+pub fn hit_result(st: &State, slot: u32) -> i32 {
+    st.slab.get(slot).has(flag::WAITS) as i32
 }
 
 /// IORING_OP_ASYNC_CANCEL and IORING_REGISTER_SYNC_CANCEL: the operation's result.
 ///
-/// Without ALL or ANY: 0, -ENOENT or -EALREADY. With them: the number of requests hit, 0 for none.
+/// Without ALL or ANY: 0 (1 for a wait for a child or a futex), -ENOENT or -EALREADY. With them: the number of
+/// requests hit, 0 for none; with ALL the waits for children count as one, and those for futexes.
 pub fn cancel(st: &mut State, criteria: &Criteria) -> i32 {
     if !criteria.all() {
         return match find(st, criteria) {
             None => Errno::ENOENT.neg(),
-            Some(slot) => match cancel_slot(st, slot) {
-                Ok(()) => 0,
-                Err(e) => e.neg(),
-            },
+            Some(slot) => {
+                let hit = hit_result(st, slot);
+                cancel_slot(st, slot).map_or_else(Errno::neg, |()| hit)
+            }
         };
     }
     let mut hit = 0;
+    let (mut children, mut futexes) = (false, false);
     while let Some(slot) = find(st, criteria) {
-        let _ = cancel_slot(st, slot);
-        hit += 1;
+        let req = st.slab.get(slot);
+        let once = criteria.has(raw::IORING_ASYNC_CANCEL_ALL) && req.has(flag::WAITS);
+        let kind =
+            if req.sqe.opcode == Opcode::Waitid as u8 { &mut children } else { &mut futexes };
+        let counted = once && std::mem::replace(kind, true);
+        if cancel_slot(st, slot) != Err(Errno::ENOENT) && !counted {
+            hit += 1;
+        }
     }
     hit
 }

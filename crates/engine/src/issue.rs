@@ -3,6 +3,7 @@
 //! inline attempt -> done | armed for readiness | punted to a worker | timer started.
 
 use crate::arm::arm;
+use crate::cancel::withdraw;
 use crate::complete::{complete, complete_big, complete_inline};
 use crate::fds;
 use crate::ops::{Attempt, OpDef, Outcome, poll, rw, timeout};
@@ -141,10 +142,27 @@ fn act(st: &mut State, slot: u32, mut req: Req, outcome: Outcome) {
         Outcome::Done(..) | Outcome::DoneBig(..) => unreachable!("handled above"),
     };
     match stored {
-        Ok(()) => arm_link_timeout(st, slot),
+        Ok(()) => {
+            if !settle(st, slot, def) {
+                return;
+            }
+            arm_link_timeout(st, slot);
+        }
         Err((req, Errno::EPERM, true)) => not_pollable(st, slot, req, def),
         Err((req, e, _)) => complete(st, Some(slot), req, e.neg(), 0),
     }
+}
+
+/// Lets the operation see to what a worker has begun. False: the request is complete.
+fn settle(st: &mut State, slot: u32, def: &'static OpDef) -> bool {
+    let Where::Punted(ticket) = st.slab.at(slot) else { return true };
+    let Err(e) = (def.punted)(st.slab.get(slot)) else { return true };
+    if !withdraw(st, slot, ticket) {
+        return true;
+    }
+    let req = st.take(slot);
+    complete(st, Some(slot), req, e.neg(), 0);
+    false
 }
 
 /// epoll does not know this kind of file: it never blocks for long, or only a worker can wait for it.

@@ -4,6 +4,8 @@
 
 mod sys;
 mod usercopy;
+mod childinfo;
+mod futexwait;
 mod fds;
 mod timers;
 mod cq;

@@ -1,8 +1,8 @@
 //! The table of operations: every opcode has its entry, or this does not compile.
 
 use crate::ops::{
-    OpDef, UNSUPPORTED, buffers, cancel, cmd, epoll, file, fs, net, nop, path, pipe, poll, rw,
-    slots, sock, splice, timeout, xattr,
+    OpDef, UNSUPPORTED, buffers, cancel, cmd, epoll, file, fs, futex, net, nop, path, pipe, poll,
+    rw, slots, sock, splice, timeout, waitid, xattr,
 };
 use soloring_abi::Opcode;
 
@@ -65,12 +65,11 @@ const fn define(op: Opcode) -> OpDef {
         Opcode::FixedFdInstall => slots::FIXED_FD_INSTALL,
         Opcode::EpollWait => epoll::EPOLL_WAIT,
         Opcode::Pipe => pipe::PIPE,
-        Opcode::MsgRing
-        | Opcode::Waitid
-        | Opcode::FutexWait
-        | Opcode::FutexWake
-        | Opcode::FutexWaitv
-        | Opcode::RecvZc => UNSUPPORTED,
+        Opcode::Waitid => waitid::WAITID,
+        Opcode::FutexWait => futex::FUTEX_WAIT,
+        Opcode::FutexWake => futex::FUTEX_WAKE,
+        Opcode::FutexWaitv => futex::FUTEX_WAITV,
+        Opcode::MsgRing | Opcode::RecvZc => UNSUPPORTED,
     }
 }
 

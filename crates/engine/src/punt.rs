@@ -64,7 +64,8 @@ pub fn punt(
     st.disarm(slot, &mut req);
     let hash = if class == Class::Bounded { write_hash(&req) } else { None };
     // What cancel and the chain need to know stays behind in the slot.
-    let stub = Req { next: req.next, head: req.head, flags: req.flags, ..Req::new(req.sqe) };
+    let data = req.data.shared_part();
+    let stub = Req { next: req.next, head: req.head, flags: req.flags, data, ..Req::new(req.sqe) };
     let id = st.slab.id(slot);
     let job = Job { shared: Arc::clone(&st.shared), id, def, req: Box::new(req) };
     // Workers are called once for a whole submission, when it is published.
@@ -79,7 +80,9 @@ pub fn punt(
 /// Takes a request back from a worker: `req` with what its stub learned meanwhile. `None` when the
 /// ring does not know it any more.
 pub fn take_back(st: &mut State, id: ReqId, mut req: Req) -> Option<(u32, Req)> {
-    let Some(slot) = st.slab.resolve(id) else {
+    // A wait that was cancelled meanwhile has its slot until its completion is posted.
+    let punted = |slot: &u32| matches!(st.slab.at(*slot), Where::Punted(_));
+    let Some(slot) = st.slab.resolve(id).filter(punted) else {
         if let File::Own(fd) = req.file {
             fds::close_private(fd);
         }

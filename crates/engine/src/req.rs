@@ -1,5 +1,6 @@
 //! A request: the copied SQE and what the engine adds to it while it is in flight.
 
+use crate::futexwait::FutexWait;
 use crate::opdata::{Input, XattrData};
 use crate::resources::{FixedBuf, FixedFile};
 use soloring_abi::{IoVec, Sqe};
@@ -47,6 +48,8 @@ pub mod flag {
     pub const FORCE_WORKER: u32 = 1 << 19;
     /// CONNECT was repeated after -ECONNABORTED.
     pub const RETRIED: u32 = 1 << 20;
+    /// Waits for a child or a futex, with nothing that its worker could lose: cancelled at once, and counted.
+    pub const WAITS: u32 = 1 << 21;
     /// CONNECT was started; what is left is to ask for its result.
     pub const IN_PROGRESS: u32 = 1 << 17;
     /// A worker did the blocking part; `issue` finishes it under the lock.
@@ -83,12 +86,24 @@ pub enum AsyncData {
     Xattr(Box<XattrData>),
     /// SPLICE and TEE.
     Splice(Box<Input>),
+    /// FUTEX_WAIT and FUTEX_WAITV: shared with the worker.
+    Futex(Arc<FutexWait>),
     /// EPOLL_CTL: events and data.
     Event(u32, u64),
     /// OPENAT2: the path and the `open_how` bytes.
     OpenHow(Box<(CString, OpenHow)>),
     /// TIMEOUT and LINK_TIMEOUT.
     Timeout(TimeoutData),
+}
+
+impl AsyncData {
+    /// The part that the request's slot keeps while a worker has the request.
+    pub fn shared_part(&self) -> AsyncData {
+        match self {
+            AsyncData::Futex(wait) => AsyncData::Futex(Arc::clone(wait)),
+            _ => AsyncData::None,
+        }
+    }
 }
 
 /// The parts of `struct open_how` (Linux 5.6).

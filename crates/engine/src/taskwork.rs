@@ -4,7 +4,7 @@
 #![allow(unsafe_code)]
 
 use crate::arm::wake;
-use crate::cancel::cancel_slot;
+use crate::cancel::{cancel_slot, hit_result};
 use crate::complete::complete;
 use crate::fds;
 use crate::issue::{issue_slot, run_ready};
@@ -142,13 +142,15 @@ fn fire_link_timeout(st: &mut State, slot: u32) {
     let target = st.slab.get_mut(head);
     target.next = rest;
     target.flags &= !(flag::HAS_LTIMEOUT | flag::ARM_LTIMEOUT);
+    let hit = hit_result(st, head);
     let res = match cancel_slot(st, head) {
-        Ok(()) => Errno::ETIME,
-        Err(e) => e,
+        Ok(()) if hit != 0 => hit,
+        Ok(()) => Errno::ETIME.neg(),
+        Err(e) => e.neg(),
     };
     // Having fired is not a failure: CQE_SKIP_SUCCESS on it holds.
     limit.flags |= flag::NO_FAIL;
-    complete(st, Some(slot), limit, res.neg(), 0);
+    complete(st, Some(slot), limit, res, 0);
 }
 
 /// Makes the ring's epoll instance wake for the timers of one clock.

@@ -14,6 +14,7 @@ pub mod cmd;
 pub mod epoll;
 pub mod file;
 pub mod fs;
+pub mod futex;
 pub mod net;
 pub mod netbuf;
 pub mod nop;
@@ -25,6 +26,7 @@ pub mod slots;
 pub mod sock;
 pub mod splice;
 pub mod timeout;
+pub mod waitid;
 pub mod xattr;
 
 /// What an attempt to carry out a request came to.
@@ -76,6 +78,9 @@ pub struct OpDef {
     pub issue: fn(&mut State, &mut Req, Attempt) -> Outcome,
     /// Carries it out on a worker; may block. Never called when `issue` cannot say `Punt`.
     pub run: fn(&mut Req, &Interrupt) -> i32,
+    /// Called once the request is with a worker, before the program goes on, with what is left of it in its slot. An
+    /// error ends the request.
+    pub punted: fn(&Req) -> Result<(), Errno>,
     /// Copies what the SQE points to, before the request outlives its submission (SUBMIT_STABLE).
     pub stabilise: fn(&mut Req) -> Result<(), Errno>,
     /// `sqe->fd` names a file.
@@ -110,6 +115,10 @@ pub fn no_stabilise(_: &mut Req) -> Result<(), Errno> {
     Ok(())
 }
 
+pub fn nothing_more(_: &Req) -> Result<(), Errno> {
+    Ok(())
+}
+
 pub fn no_run(_: &mut Req, _: &Interrupt) -> i32 {
     Errno::EOPNOTSUPP.neg()
 }
@@ -128,6 +137,7 @@ pub const UNSUPPORTED: OpDef = OpDef {
     prep: unsupported_prep,
     issue: unsupported_issue,
     run: no_run,
+    punted: nothing_more,
     stabilise: no_stabilise,
     needs_file: false,
     buffer_select: false,
