@@ -112,11 +112,17 @@ fn accept_issue(st: &mut State, req: &mut Req, attempt: Attempt) -> Outcome {
             Ok(res) => res,
             Err(e) => return Outcome::err(e),
         };
+        // More connections wait: the program may accept again without polling.
+        let more = sys::poll_now(fd, libc::POLLIN) & libc::POLLIN != 0;
+        let cflags = if more { raw::IORING_CQE_F_SOCK_NONEMPTY } else { 0 };
         if !req.has(flag::MULTISHOT) {
-            return Outcome::Done(res, 0);
+            return Outcome::Done(res, cflags);
         }
-        if !st.post_more(req.sqe.user_data, res, 0) {
-            return Outcome::Done(res, 0);
+        if !st.post_more(req.sqe.user_data, res, cflags) {
+            return Outcome::Done(res, cflags);
+        }
+        if !more {
+            return Outcome::Arm(libc::POLLIN as u32);
         }
     }
 }
