@@ -20,9 +20,7 @@ fn tell(fd: i32, watchers: Watchers) {
     match watchers {
         Watchers::None => {}
         Watchers::One(id) => {
-            if let Some(ctx) = registry::by_id(id) {
-                tell_ring(&ctx, fd);
-            }
+            registry::with_id(id, |ctx| tell_ring(ctx, fd));
         }
         Watchers::Many => {
             for ctx in registry::all() {

@@ -142,8 +142,9 @@ pub fn with<R>(fd: i32, f: impl FnOnce(&Arc<Ctx>) -> R) -> Option<R> {
     with_id(id, f)
 }
 
+/// As [`with`], by the ring's id.
 #[inline]
-fn with_id<R>(id: u64, f: impl FnOnce(&Arc<Ctx>) -> R) -> Option<R> {
+pub fn with_id<R>(id: u64, f: impl FnOnce(&Arc<Ctx>) -> R) -> Option<R> {
     let mut f = Some(f);
     let hit = CACHE.try_with(|cache| {
         let depth = cache.depth.get();

@@ -243,6 +243,12 @@ pub fn set_close_notified(yes: bool) {
     crate::watch::set_close_notified(yes);
 }
 
+/// Whether a ring may have to be told with [`note_close`] before the program closes `fd`. One load.
+#[inline]
+pub fn is_waited_on(fd: i32) -> bool {
+    fds::watchers(fd) != fds::Watchers::None
+}
+
 /// `fd` is about to be closed or replaced by the program. One load when no ring waits on it. Not to be
 /// called in a child that borrows its parent's memory (vfork).
 #[inline]

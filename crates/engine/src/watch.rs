@@ -51,7 +51,7 @@ struct Watch {
     generation: u32,
     /// The number it is found under; -1 once the number no longer names the file, or for a lone watch.
     key: i32,
-    /// The number it is registered under in epoll; -1 when that number no longer names the file.
+    /// The number it is registered under in epoll; -1 when it is not.
     registered: i32,
     /// The duplicate that holds the file; -1 while there is none.
     dup: i32,
@@ -242,7 +242,7 @@ impl Watches {
                 if self.at(found).dup < 0 {
                     self.move_waiters(found, -1, slab);
                 }
-                self.abandon(found);
+                let _ = self.abandon(epfd, found);
                 if e != Errno::ENOENT {
                     return Err(e);
                 }
@@ -251,15 +251,18 @@ impl Watches {
         }
     }
 
-    /// Parts a watch from its number, which names its file no longer.
-    fn abandon(&mut self, watch: u32) {
+    /// Parts a watch from its number, which names its file no longer or is about to. Waiters go on through
+    /// the duplicate: under its number in epoll too, as the old one may come to name this file again.
+    fn abandon(&mut self, epfd: i32, watch: u32) -> Result<(), Errno> {
         self.forget_number(watch);
         let w = self.at(watch);
+        let (dup, mask) = (w.dup, w.mask);
         if w.waiters == 0 {
             self.discard(watch);
-        } else if w.registered != w.dup {
-            w.registered = -1;
+            return Ok(());
         }
+        w.registered = -1;
+        self.ctl(epfd, watch, libc::EPOLL_CTL_ADD, dup, mask)
     }
 
     /// A watch of its own for one request on `fd`, through a duplicate.
@@ -283,17 +286,15 @@ impl Watches {
     /// # Errors
     /// Those of epoll_ctl(2).
     fn ask(&mut self, epfd: i32, watch: u32, mask: u32) -> Result<(), Errno> {
-        let w = self.at(watch);
-        let (registered, dup) = (w.registered, w.dup);
-        if registered >= 0 {
-            match self.ctl(epfd, watch, libc::EPOLL_CTL_MOD, registered, mask) {
-                // The number names another file now, or none.
-                Err(Errno::ENOENT | Errno::EBADF) => self.abandon(watch),
-                other => return other,
+        let registered = self.at(watch).registered;
+        match self.ctl(epfd, watch, libc::EPOLL_CTL_MOD, registered, mask) {
+            // The number names another file now, or none.
+            Err(Errno::ENOENT | Errno::EBADF) if registered != self.at(watch).dup => {
+                self.at(watch).mask = mask;
+                self.abandon(epfd, watch)
             }
+            other => other,
         }
-        // Only the duplicate still names the file.
-        self.add(epfd, watch, dup, mask)
     }
 
     /// Adds `slot` to the waiters of `watch`. `reader`: it takes what is there to read, and finding
@@ -468,18 +469,15 @@ impl Watches {
         if watch == NIL {
             return;
         }
-        if self.at(watch).waiters == 0 {
-            if self.at(watch).registered >= 0 {
-                // The file may live on under another number, and would go on waking us.
-                let _ = sys::epoll_ctl(epfd, libc::EPOLL_CTL_DEL, fd, 0, 0);
-            }
-            return self.discard(watch);
-        }
-        if self.hold(watch, slab).is_err() {
+        if self.at(watch).waiters > 0 && self.hold(watch, slab).is_err() {
             // Nothing can hold the file. What its waiters must not do is use the next one's number.
             self.move_waiters(watch, -1, slab);
         }
-        self.abandon(watch);
+        if self.at(watch).registered == fd {
+            // The file may live on under another number, and would go on waking us.
+            let _ = sys::epoll_ctl(epfd, libc::EPOLL_CTL_DEL, fd, 0, 0);
+        }
+        let _ = self.abandon(epfd, watch);
     }
 
     /// Watched numbers from `first` to `last`.

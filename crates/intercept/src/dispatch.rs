@@ -41,6 +41,22 @@ pub fn high_fd(fd: i32) -> bool {
     fd >= uapi::fd_base()
 }
 
+/// The program is about to close `fd`, or to have the number name something else. A child that borrows its
+/// parent's memory closes a copy of its own.
+#[inline]
+pub fn note_close(fd: i32) {
+    if uapi::is_waited_on(fd) && !borrowed_memory() {
+        uapi::note_close(fd);
+    }
+}
+
+/// As [`note_close`] for all descriptors from `first` to `last`.
+pub fn note_close_range(first: u32, last: u32) {
+    if rings_made() && !borrowed_memory() {
+        uapi::note_close_range(first, last);
+    }
+}
+
 /// Carries out one caught system call.
 ///
 /// # Safety
@@ -143,6 +159,7 @@ fn close(fd: i32) -> isize {
     {
         return ret;
     }
+    note_close(fd);
     // SAFETY: the program closes a descriptor that is not ours, or a borrowed-memory child its own copy.
     unsafe { raw::marked(Sysno::close, [fd as usize, 0, 0, 0, 0]) }
 }
@@ -174,6 +191,8 @@ fn dup3(old: i32, new: i32, flags: i32, dup2: bool) -> isize {
         unsafe { raw::marked(Sysno::fcntl, [old as usize, libc::F_GETFD as usize, 0, 0, 0]) };
     if good >= 0 && uapi::is_ring_fd(new) && flags & !libc::O_CLOEXEC == 0 {
         close(new);
+    } else if good >= 0 && old != new {
+        note_close(new);
     }
     // SAFETY: duplicates a descriptor of the program onto a number of the program.
     unsafe { raw::marked(nr, [old as usize, new as usize, flags as usize, 0, 0]) }

@@ -4,6 +4,7 @@
 //! the range are closed as rings, our private descriptors survive, the rest goes to the kernel.
 #![allow(unsafe_code)]
 
+use crate::dispatch;
 use crate::raw;
 use soloring_engine::uapi;
 use syscalls::Sysno;
@@ -37,6 +38,7 @@ pub(crate) fn close_range(first: u32, last: u32, flags: u32, close: fn(i32)) -> 
     }
     let base = uapi::fd_base() as u32;
     if first < base {
+        dispatch::note_close_range(first, last.min(base - 1));
         let ret = real(first, last.min(base - 1), 0);
         if ret < 0 {
             return ret;

@@ -1,11 +1,11 @@
-//! `close`, `dup`, `fcntl`, `mmap`, `epoll_ctl`, `close_range` on descriptors that may be rings.
+//! `close`, `fclose`, `dup`, `fcntl`, `mmap`, `epoll_ctl`, `close_range` on descriptors that may be rings.
 //!
 //! Below the base everything goes straight to the C library (or, where it adds nothing, the kernel).
 #![allow(unsafe_code)]
 
 use crate::next::next;
 use libc::{c_int, c_uint, c_void, off_t, size_t};
-use soloring_intercept::dispatch::{dispatch, high_fd};
+use soloring_intercept::dispatch::{dispatch, high_fd, note_close, note_close_range};
 use soloring_intercept::raw::{self, Args};
 
 /// Number of a system call, for the dispatcher.
@@ -36,6 +36,7 @@ pub unsafe extern "C" fn close(fd: c_int) -> c_int {
     if high_fd(fd) {
         return caught!(libc::SYS_close, fd) as c_int;
     }
+    note_close(fd);
     match next!(c"close" as fn(c_int) -> c_int) {
         // SAFETY: as this function.
         Some(close) => unsafe { close(fd) },
@@ -47,6 +48,30 @@ pub unsafe extern "C" fn close(fd: c_int) -> c_int {
 pub unsafe extern "C" fn __close(fd: c_int) -> c_int {
     // SAFETY: as this function.
     unsafe { close(fd) }
+}
+
+/// Closes its descriptor by the C library's own, internal call.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn fclose(stream: *mut libc::FILE) -> c_int {
+    // SAFETY: the program's stream; what is wrong with it is wrong for the call below as well.
+    note_close(unsafe { libc::fileno(stream) });
+    match next!(c"fclose" as fn(*mut libc::FILE) -> c_int) {
+        // SAFETY: as this function.
+        Some(fclose) => unsafe { fclose(stream) },
+        None => libc::EOF,
+    }
+}
+
+/// As `fclose`, for `popen`.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn pclose(stream: *mut libc::FILE) -> c_int {
+    // SAFETY: as for fclose.
+    note_close(unsafe { libc::fileno(stream) });
+    match next!(c"pclose" as fn(*mut libc::FILE) -> c_int) {
+        // SAFETY: as this function.
+        Some(pclose) => unsafe { pclose(stream) },
+        None => -1,
+    }
 }
 
 #[unsafe(no_mangle)]
@@ -63,6 +88,9 @@ pub unsafe extern "C" fn dup2(old: c_int, new: c_int) -> c_int {
     if high_fd(old) || high_fd(new) {
         return caught!(libc::SYS_dup2, old, new) as c_int;
     }
+    if old != new {
+        note_close(new);
+    }
     plain!(libc::SYS_dup2, old, new) as c_int
 }
 
@@ -76,6 +104,9 @@ pub unsafe extern "C" fn __dup2(old: c_int, new: c_int) -> c_int {
 pub unsafe extern "C" fn dup3(old: c_int, new: c_int, flags: c_int) -> c_int {
     if high_fd(old) || high_fd(new) {
         return caught!(libc::SYS_dup3, old, new, flags) as c_int;
+    }
+    if old != new {
+        note_close(new);
     }
     plain!(libc::SYS_dup3, old, new, flags) as c_int
 }
@@ -146,6 +177,9 @@ pub unsafe extern "C" fn epoll_ctl(
 pub unsafe extern "C" fn close_range(first: c_uint, last: c_uint, flags: c_int) -> c_int {
     if high_fd(last.min(i32::MAX as u32) as c_int) {
         return caught!(libc::SYS_close_range, first, last, flags) as c_int;
+    }
+    if flags as c_uint & libc::CLOSE_RANGE_CLOEXEC == 0 {
+        note_close_range(first, last);
     }
     plain!(libc::SYS_close_range, first, last, flags) as c_int
 }

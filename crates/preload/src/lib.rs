@@ -31,6 +31,8 @@ static CONSTRUCTOR: extern "C" fn() = construct;
 extern "C" fn construct() {
     environment::record();
     stats::init();
+    // Every function of the C library that closes a descriptor is one of ours.
+    soloring_engine::uapi::set_close_notified(true);
     if let Err(err) = soloring_intercept::install() {
         raw::stderr(&["soloring: cannot run this program here: ", &err.to_string(), "\n"]);
         // Going on would let the program use the kernel's ring, or none, and look like success.
