@@ -132,6 +132,8 @@ fn fail_links(st: &mut State, mut slot: u32, skip_cqes: bool) {
         } else {
             req.flags &= !flag::SKIP_CQE;
         }
+        // It was never issued: its completion announces nothing.
+        req.cqe_flags = 0;
         let next = std::mem::replace(&mut req.next, NIL);
         complete_alone(st, slot, res);
         slot = next;

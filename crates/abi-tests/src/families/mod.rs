@@ -4,6 +4,7 @@ use crate::case::Family;
 
 pub mod buffers;
 pub mod bufring;
+pub mod bundles;
 pub mod cancel;
 pub mod cmds;
 pub mod direct;
@@ -17,6 +18,7 @@ pub mod held;
 pub mod kbuf;
 pub mod links;
 pub mod memory;
+pub mod multishot;
 pub mod net;
 pub mod paths;
 pub mod poll;
@@ -32,6 +34,7 @@ pub mod splices;
 pub mod timeout;
 pub mod waitids;
 pub mod xattrs;
+pub mod zerocopy;
 
 /// All families, in the order they are run.
 pub const FAMILIES: &[Family] = &[
@@ -52,6 +55,9 @@ pub const FAMILIES: &[Family] = &[
     slots::FAMILY,
     buffers::FAMILY,
     kbuf::FAMILY,
+    multishot::FAMILY,
+    bundles::FAMILY,
+    zerocopy::FAMILY,
     process::FAMILY,
     random::FAMILY,
     garbage::FAMILY,

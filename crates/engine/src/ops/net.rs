@@ -155,6 +155,10 @@ fn zc_prep(req: &mut Req) -> Result<(), Errno> {
 
 fn send_zc_prep(_: &mut State, req: &mut Req) -> Result<(), Errno> {
     zc_prep(req)?;
+    const FIXED_VECTOR: u32 = raw::IORING_RECVSEND_FIXED_BUF | raw::IORING_SEND_VECTORIZED;
+    if how(req) & FIXED_VECTOR == FIXED_VECTOR {
+        return Err(Errno::EINVAL);
+    }
     send_setup(req)
 }
 
@@ -426,10 +430,10 @@ pub fn recvmsg_chosen(req: &mut Req) -> Outcome {
     let flags = (req.sqe.op_flags | DONTWAIT) & !WAITALL;
     // SAFETY: the header and vector are ours; the kernel checks the program's buffers.
     let got = unsafe { sys!(recvmsg, req.fd(), &raw mut hdr, flags) };
-    if got.is_ok() {
-        if let Err(e) = write_back(req.sqe.addr, &hdr) {
-            return Outcome::err(e);
-        }
+    if got.is_ok()
+        && let Err(e) = write_back(req.sqe.addr, &hdr)
+    {
+        return Outcome::err(e);
     }
     settle(req, got, len, receive_events(req))
 }
@@ -445,11 +449,11 @@ fn write_back(at: u64, hdr: &libc::msghdr) -> Result<(), Errno> {
 
 /// A zero-copy send whose data is copied, which the notification says (REPORT_USAGE).
 fn zc_issue(st: &mut State, req: &mut Req, attempt: Attempt) -> Outcome {
-    if attempt == Attempt::First {
-        if let Err(e) = zc_check(st, req) {
-            req.flags |= flag::FAIL;
-            return Outcome::err(e);
-        }
+    if attempt == Attempt::First
+        && let Err(e) = zc_check(st, req)
+    {
+        req.flags |= flag::FAIL;
+        return Outcome::err(e);
     }
     if poll_first(req, attempt) {
         return hold_while(st, req, Outcome::Arm(POLLOUT));

@@ -138,10 +138,10 @@ fn shots(
             }
             Shot::NoBuffers => return out_of_buffers(st, req, attempt, held, rounds),
             Shot::End { res, cflags } => {
-                if let Some((res, cflags)) = held {
-                    if !st.post_more(user_data, res, cflags) {
-                        return Outcome::Done(res, cflags);
-                    }
+                if let Some((res, cflags)) = held
+                    && !st.post_more(user_data, res, cflags)
+                {
+                    return Outcome::Done(res, cflags);
                 }
                 return Outcome::Done(res, cflags);
             }

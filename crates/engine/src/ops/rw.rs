@@ -253,10 +253,10 @@ fn may_be_direct(st: &mut State, req: &Req) -> bool {
         return false;
     }
     let fd = req.fd();
-    if let Some((asked, direct)) = st.direct_hint {
-        if asked == fd {
-            return direct;
-        }
+    if let Some((asked, direct)) = st.direct_hint
+        && asked == fd
+    {
+        return direct;
     }
     let direct = sys::fcntl(fd, libc::F_GETFL, 0).is_ok_and(|f| f as i32 & libc::O_DIRECT != 0);
     st.direct_hint = Some((fd, direct));
@@ -334,10 +334,11 @@ fn issue_at(st: &mut State, req: &mut Req, attempt: Attempt) -> Outcome {
     if st.setup_has(raw::IORING_SETUP_IOPOLL) && !is_direct_storage(req) {
         return Outcome::err(Errno::EOPNOTSUPP);
     }
-    if is_fixed_buf(req) && req.held_buf.is_none() {
-        if let Err(e) = import_fixed(st, req) {
-            return Outcome::err(e);
-        }
+    if is_fixed_buf(req)
+        && req.held_buf.is_none()
+        && let Err(e) = import_fixed(st, req)
+    {
+        return Outcome::err(e);
     }
     if attempt == Attempt::First && may_be_direct(st, req) && req.sqe.op_flags & RWF_NOWAIT == 0 {
         hold_buf(st, req);
