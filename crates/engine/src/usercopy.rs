@@ -84,6 +84,26 @@ pub struct Part {
 /// # Errors
 /// EFAULT when the bytes are not all readable; what was copied until then stays.
 pub fn read_parts(parts: &[Part]) -> Result<(), Errno> {
+    transfer_parts(true, parts)
+}
+
+/// Copies several pieces out, in order, with one call.
+///
+/// # Errors
+/// EFAULT when the bytes are not all writable; what was copied until then stays.
+pub fn write_parts(parts: &[Part]) -> Result<(), Errno> {
+    if parts.iter().all(|p| on_own_stack(p.remote, p.len)) {
+        for p in parts {
+            // SAFETY: the target lies on this thread's stack above the stack pointer: mapped and
+            // writable; the source is memory that the caller owns.
+            unsafe { std::ptr::copy(p.local as *const u8, p.remote as *mut u8, p.len) };
+        }
+        return Ok(());
+    }
+    transfer_parts(false, parts)
+}
+
+fn transfer_parts(read: bool, parts: &[Part]) -> Result<(), Errno> {
     const MAX: usize = 4;
     assert!(parts.len() <= MAX);
     let (mut local, mut remote) = ([[0usize; 2]; MAX], [[0usize; 2]; MAX]);
@@ -94,13 +114,20 @@ pub fn read_parts(parts: &[Part]) -> Result<(), Errno> {
         total += part.len;
     }
     let (pid, n) = (std::process::id(), parts.len());
+    let (local, remote) = (local.as_ptr(), remote.as_ptr());
     // SAFETY: the local sides are memory that the caller owns; the kernel checks the remote sides.
-    let moved = unsafe { sys!(process_vm_readv, pid, local.as_ptr(), n, remote.as_ptr(), n, 0) };
+    let moved = unsafe {
+        if read {
+            sys!(process_vm_readv, pid, local, n, remote, n, 0)
+        } else {
+            sys!(process_vm_writev, pid, local, n, remote, n, 0)
+        }
+    };
     match moved {
         Ok(n) if n == total => Ok(()),
         Err(Errno::ENOSYS | Errno::EPERM) => parts
             .iter()
-            .try_for_each(|part| transfer_by_pipe(true, part.local, part.remote, part.len)),
+            .try_for_each(|part| transfer_by_pipe(read, part.local, part.remote, part.len)),
         _ => Err(Errno::EFAULT),
     }
 }

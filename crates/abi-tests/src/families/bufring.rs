@@ -39,6 +39,20 @@ pub fn plain(done: &Done) -> (Res, u32) {
     (done.res, done.flags & !raw::IORING_CQE_F_SOCK_NONEMPTY)
 }
 
+/// Fills a TCP connection until nothing moves any more: what was sent makes room a little later, when
+/// the other side has taken it in. Returns the bytes that went in.
+pub fn clog(fd: i32) -> i64 {
+    let mut total = 0;
+    loop {
+        let n = sys::fill(fd);
+        total += n as i64;
+        if n == 0 {
+            return total;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(30));
+    }
+}
+
 /// Argument of the registration.
 pub fn reg(addr: u64, entries: u32, group: u16, flags: u16) -> raw::io_uring_buf_reg {
     raw::io_uring_buf_reg {

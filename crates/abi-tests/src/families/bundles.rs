@@ -1,7 +1,7 @@
 //! Bundles: one receive or send over many provided buffers.
 
 use crate::backend::Abi;
-use crate::families::bufring::{BufRing, INC, plain, provide, remove, select};
+use crate::families::bufring::{BufRing, INC, clog, plain, provide, remove, select};
 use crate::res::{Res, err};
 use crate::ring::Ring;
 use crate::sqe::{SqeExt, op};
@@ -187,7 +187,7 @@ fn a_send_waits_with_its_buffers(abi: &Abi) {
     let mut bufs = BufRing::register(&ring, 64, GROUP, 0);
     let (a, b) = sys::tcp_pair();
     sys::setsockopt(a, libc::SOL_SOCKET, libc::SO_SNDBUF, 4096);
-    let before = sys::fill(a) as i64;
+    let before = clog(a);
     for i in 0..16 {
         memory[i * 4096..][..4096].fill(i as u8 + 1);
         bufs.add(&memory[i * 4096..][..4096], 100 + i as u16);

@@ -24,6 +24,7 @@ pub mod poll;
 pub mod rw;
 pub mod slots;
 pub mod sock;
+pub mod sockio;
 pub mod splice;
 pub mod timeout;
 pub mod waitid;

@@ -5,7 +5,7 @@
 //! keeps them while it waits, as what it sends must not change order.
 #![allow(unsafe_code)]
 
-use super::net::{self, DONTWAIT, NOSIGNAL, WAITALL, how};
+use super::sockio::{self, DONTWAIT, NOSIGNAL, POLLOUT, WAITALL, how};
 use super::{Attempt, Outcome};
 use crate::kbuf::{BUNDLE_MAX, Mapped};
 use crate::req::{AsyncData, MsgData, Req, flag};
@@ -17,7 +17,6 @@ use soloring_abi::raw::{
 };
 use soloring_abi::{Errno, IoVec, Opcode, sqe_flags};
 
-const POLLOUT: u32 = libc::POLLOUT as u32;
 /// Receives in a row for one request before the others get their turn, as in the kernel.
 const ROUNDS_MAX: u32 = 32;
 /// Buffers that a bundle tries first: most receives fill no more, and preparing them costs.
@@ -36,7 +35,7 @@ fn is_bundle(req: &Req) -> bool {
 /// Whether the socket is a stream, where "nothing more" can be told and parts can be put together.
 fn is_stream(req: &mut Req) -> bool {
     if !req.has(flag::STREAM_SOCKET | flag::MESSAGE_SOCKET) {
-        let stream = net::socket_kind(req.fd()) == Some(libc::SOCK_STREAM);
+        let stream = sockio::socket_kind(req.fd()) == Some(libc::SOCK_STREAM);
         req.flags |= if stream { flag::STREAM_SOCKET } else { flag::MESSAGE_SOCKET };
     }
     req.has(flag::STREAM_SOCKET)
@@ -133,7 +132,7 @@ fn shots(
                     Some((res, cflags)) if !st.post_more(user_data, res, cflags) => {
                         Outcome::Done(res, cflags)
                     }
-                    _ => Outcome::Arm(net::receive_events(req)),
+                    _ => Outcome::Arm(sockio::receive_events(req)),
                 };
             }
             Shot::NoBuffers => return out_of_buffers(st, req, attempt, held, rounds),
@@ -167,14 +166,14 @@ fn out_of_buffers(
             return Outcome::Done(res, cflags);
         }
     }
-    if wanted { no_buffers(req) } else { Outcome::Arm(net::receive_events(req)) }
+    if wanted { no_buffers(req) } else { Outcome::Arm(sockio::receive_events(req)) }
 }
 
 /// Lets the others go first: as readiness is told in order, the end of that queue is the place to wait.
 #[cold]
 fn requeue(req: &mut Req) -> Outcome {
     req.flags |= flag::REQUEUE;
-    Outcome::Arm(net::receive_events(req))
+    Outcome::Arm(sockio::receive_events(req))
 }
 
 // ---- RECV
@@ -188,7 +187,7 @@ pub fn recv(st: &mut State, req: &mut Req, attempt: Attempt) -> Outcome {
     if is_bundle(req) {
         return match bundle_shot(st, req) {
             Shot::Got { res, cflags, .. } | Shot::End { res, cflags } => Outcome::Done(res, cflags),
-            Shot::Blocked => Outcome::Arm(net::receive_events(req)),
+            Shot::Blocked => Outcome::Arm(sockio::receive_events(req)),
             Shot::NoBuffers => out_of_buffers(st, req, attempt, None, 0),
         };
     }
@@ -199,12 +198,12 @@ pub fn recv(st: &mut State, req: &mut Req, attempt: Attempt) -> Outcome {
     let got = receive(req, buf.addr, buf.len);
     let min = if req.sqe.op_flags & WAITALL != 0 { buf.len as usize } else { 0 };
     match got {
-        Ok(n) if n < min && n > 0 && net::continues(req) => {
+        Ok(n) if n < min && n > 0 && sockio::continues(req) => {
             // It goes on filling this buffer, which nobody else must get meanwhile.
             req.cqe_flags = st.kbuf.take(group);
             (req.sqe.addr, req.sqe.len) = (buf.addr, buf.len);
             req.done = n as u32;
-            Outcome::Arm(net::receive_events(req))
+            Outcome::Arm(sockio::receive_events(req))
         }
         Ok(n) => {
             if n < min {
@@ -215,7 +214,7 @@ pub fn recv(st: &mut State, req: &mut Req, attempt: Attempt) -> Outcome {
             Outcome::Done(n as i32, cflags)
         }
         Err(e) => match Shot::failed(req, e) {
-            Shot::Blocked => Outcome::Arm(net::receive_events(req)),
+            Shot::Blocked => Outcome::Arm(sockio::receive_events(req)),
             _ => Outcome::err(e),
         },
     }
@@ -300,7 +299,7 @@ fn bundle_shot(st: &mut State, req: &mut Req) -> Shot {
         let rest = if limit == 0 { 0 } else { limit as u64 - total };
         (total, full) = more_of_bundle(st, req, rest, total, &mut cflags);
     }
-    if total < mapped.bytes && req.sqe.op_flags & WAITALL != 0 && net::continues(req) {
+    if total < mapped.bytes && req.sqe.op_flags & WAITALL != 0 && sockio::continues(req) {
         keep_rest(req, iov, total, cflags);
         return Shot::Blocked;
     }
@@ -341,7 +340,7 @@ fn more_of_bundle(
 fn keep_rest(req: &mut Req, iov: &[IoVec], n: u64, cflags: u32) {
     req.cqe_flags = cflags;
     req.data = AsyncData::Msg(Box::new(MsgData { iov: iov.to_vec(), ..MsgData::default() }));
-    net::advance(req, n);
+    sockio::advance(req, n);
 }
 
 // ---- SEND
@@ -361,7 +360,7 @@ pub fn send(st: &mut State, req: &mut Req) -> Outcome {
         msg.iov.clear();
         msg.iov.push(IoVec { base: buf.addr, len: buf.len as u64 });
     }
-    net::send_chosen(req)
+    sockio::send_chosen(req)
 }
 
 fn no_send_buffers(st: &State, req: &mut Req) -> Outcome {
@@ -389,7 +388,7 @@ fn send_bundle(st: &mut State, req: &mut Req) -> Outcome {
                     return outcome;
                 }
             }
-            Ok(n) if net::continues(req) => {
+            Ok(n) if sockio::continues(req) => {
                 keep_unsent(req, iov, n as u64, cflags, last);
                 return Outcome::Arm(POLLOUT);
             }
@@ -438,7 +437,7 @@ fn keep_unsent(req: &mut Req, iov: &[IoVec], n: u64, cflags: u32, last: bool) {
     req.data = AsyncData::Msg(msg);
     req.cqe_flags = cflags;
     req.flags |= flag::STABLE | if last { flag::LAST_BUFFERS } else { 0 };
-    net::advance(req, n);
+    sockio::advance(req, n);
 }
 
 /// A part is out: the end, or the next part.
@@ -500,7 +499,7 @@ pub fn recvmsg(st: &mut State, req: &mut Req, attempt: Attempt) -> Outcome {
         msg.iov.clear();
         msg.iov.push(IoVec { base: buf.addr, len: buf.len as u64 });
     }
-    let outcome = net::recvmsg_chosen(req);
+    let outcome = sockio::recvmsg_chosen(req);
     match outcome {
         Outcome::Done(res, flags) if res > 0 => {
             Outcome::Done(res, flags | st.kbuf.commit(group, (res as u64).min(buf.len as u64)))

@@ -484,7 +484,9 @@ fn multishot_issue(st: &mut State, req: &mut Req, attempt: Attempt) -> Outcome {
         if st.kbuf.peek(group, 0).is_none() {
             return Outcome::err(Errno::ENOBUFS);
         }
-        // Whether the file can be polled, which it must, shows when it is armed.
+        // Whether the file can be polled, which it must, shows when it is armed: that comes first, and
+        // with it the question whether there is something to read already.
+        req.flags |= flag::REQUEUE;
         return Outcome::Arm(POLLIN);
     }
     for _ in 0..ROUNDS_MAX {
