@@ -155,8 +155,11 @@ fn act(st: &mut State, slot: u32, mut req: Req, outcome: Outcome) {
 
 /// Lets the operation see to what a worker has begun. False: the request is complete.
 fn settle(st: &mut State, slot: u32, def: &'static OpDef) -> bool {
-    let Where::Punted(ticket) = st.slab.at(slot) else { return true };
-    let Err(e) = (def.punted)(st.slab.get(slot)) else { return true };
+    let (Some(punted), Where::Punted(ticket)) = (def.punted, st.slab.at(slot)) else { return true };
+    // Workers are called at the end of a submission otherwise.
+    st.kick = false;
+    st.wq.kick();
+    let Err(e) = punted(st.slab.get(slot)) else { return true };
     if !withdraw(st, slot, ticket) {
         return true;
     }

@@ -10,7 +10,8 @@ use soloring_iowq::{Class, Interrupt};
 use std::sync::Arc;
 
 /// IOSQE_ASYNC makes no difference: the values are compared at once, a worker sleeps in any case.
-const WAIT: OpDef = OpDef { issue: wait_issue, run, punted, has_run: true, pollable: true, ..BASE };
+const WAIT: OpDef =
+    OpDef { issue: wait_issue, run, punted: Some(punted), has_run: true, pollable: true, ..BASE };
 
 pub const FUTEX_WAIT: OpDef = OpDef { prep: wait_prep, ..WAIT };
 pub const FUTEX_WAITV: OpDef = OpDef { prep: waitv_prep, ..WAIT };

@@ -81,7 +81,7 @@ pub struct OpDef {
     pub run: fn(&mut Req, &Interrupt) -> i32,
     /// Called once the request is with a worker, before the program goes on, with what is left of it in its slot. An
     /// error ends the request.
-    pub punted: fn(&Req) -> Result<(), Errno>,
+    pub punted: Option<fn(&Req) -> Result<(), Errno>>,
     /// Copies what the SQE points to, before the request outlives its submission (SUBMIT_STABLE).
     pub stabilise: fn(&mut Req) -> Result<(), Errno>,
     /// `sqe->fd` names a file.
@@ -116,10 +116,6 @@ pub fn no_stabilise(_: &mut Req) -> Result<(), Errno> {
     Ok(())
 }
 
-pub fn nothing_more(_: &Req) -> Result<(), Errno> {
-    Ok(())
-}
-
 pub fn no_run(_: &mut Req, _: &Interrupt) -> i32 {
     Errno::EOPNOTSUPP.neg()
 }
@@ -138,7 +134,7 @@ pub const UNSUPPORTED: OpDef = OpDef {
     prep: unsupported_prep,
     issue: unsupported_issue,
     run: no_run,
-    punted: nothing_more,
+    punted: None,
     stabilise: no_stabilise,
     needs_file: false,
     buffer_select: false,
