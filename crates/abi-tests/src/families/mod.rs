@@ -10,6 +10,7 @@ pub mod cmds;
 pub mod direct;
 pub mod enter;
 pub mod epolls;
+pub mod failures;
 pub mod fileops;
 pub mod files;
 pub mod futexes;
@@ -70,4 +71,5 @@ pub const FAMILIES: &[Family] = &[
     cmds::FAMILY,
     waitids::FAMILY,
     futexes::FAMILY,
+    failures::FAMILY,
 ];
