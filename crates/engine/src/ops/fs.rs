@@ -1,7 +1,7 @@
 //! FSYNC, OPENAT, OPENAT2, CLOSE, STATX.
 #![allow(unsafe_code)]
 
-use super::{Attempt, BASE, OpDef, Outcome, must_be_zero, retry_eintr};
+use super::{Attempt, BASE, OpDef, Outcome, must_be_zero, retry_eintr, unfailing};
 use crate::closes::note_close;
 use crate::fds::{self, Watchers};
 use crate::req::{AsyncData, OpenHow, Req, flag};
@@ -68,9 +68,10 @@ fn fsync_run(req: &mut Req, interrupt: &Interrupt) -> i32 {
     }
     let data_only = req.sqe.op_flags & raw::IORING_FSYNC_DATASYNC != 0;
     // SAFETY: no memory involved.
-    sys::as_res(retry_eintr(interrupt, || unsafe {
+    let done = retry_eintr(interrupt, || unsafe {
         if data_only { sys!(fdatasync, fd) } else { sys!(fsync, fd) }
-    }))
+    });
+    unfailing(req, done)
 }
 
 /// Refuses what no path operation takes: a registered file as directory.
@@ -317,7 +318,8 @@ fn statx_prep(_: &mut State, req: &mut Req) -> Result<(), Errno> {
 fn statx_run(req: &mut Req, interrupt: &Interrupt) -> i32 {
     let (path, sqe) = (path_ptr(req), req.sqe);
     // SAFETY: the path is our copy; the kernel checks the program's buffer.
-    sys::as_res(retry_eintr(interrupt, || unsafe {
+    let done = retry_eintr(interrupt, || unsafe {
         sys!(statx, sqe.fd, path, sqe.op_flags, sqe.len, sqe.off)
-    }))
+    });
+    unfailing(req, done)
 }

@@ -1,7 +1,7 @@
 //! ACCEPT, CONNECT, SOCKET, BIND, LISTEN, SHUTDOWN.
 #![allow(unsafe_code)]
 
-use super::{Attempt, BASE, OpDef, Outcome, must_be_zero, retry_eintr, wants_alloc};
+use super::{Attempt, BASE, OpDef, Outcome, must_be_zero, retry_eintr, unfailing, wants_alloc};
 use crate::ops::fs::publish_fd;
 use crate::req::{AddrData, AsyncData, Req, flag};
 use crate::state::State;
@@ -284,5 +284,9 @@ fn shutdown_prep(_: &mut State, req: &mut Req) -> Result<(), Errno> {
 
 fn shutdown_issue(_: &mut State, req: &mut Req, _: Attempt) -> Outcome {
     // SAFETY: no memory involved.
-    Outcome::Done(sys::as_res(unsafe { sys!(shutdown, req.fd(), req.sqe.len) }), 0)
+    match unsafe { sys!(shutdown, req.fd(), req.sqe.len) } {
+        // Found before the work begins: these count as failures.
+        Err(e @ (Errno::EBADF | Errno::ENOTSOCK)) => Outcome::err(e),
+        done => Outcome::Done(unfailing(req, done), 0),
+    }
 }
