@@ -115,6 +115,10 @@ impl FileKind {
         matches!(self.mode & libc::S_IFMT, libc::S_IFREG | libc::S_IFBLK)
     }
 
+    pub fn is_socket(self) -> bool {
+        self.mode & libc::S_IFMT == libc::S_IFSOCK
+    }
+
     pub fn is_regular(self) -> bool {
         self.mode & libc::S_IFMT == libc::S_IFREG
     }

@@ -206,6 +206,19 @@ plain!(
     libc::open_how,
 );
 
+/// Whether `[addr, addr + len)` can be the program's at all: below the kernel's half.
+///
+/// # Errors
+/// EFAULT.
+#[inline]
+pub fn access_ok(addr: u64, len: u64) -> Result<(), Errno> {
+    const TASK_SIZE_MAX: u64 = 0x7fff_ffff_f000;
+    match addr.checked_add(len) {
+        Some(end) if end <= TASK_SIZE_MAX => Ok(()),
+        _ => Err(Errno::EFAULT),
+    }
+}
+
 /// Copies one `T` in.
 ///
 /// # Errors

@@ -11,6 +11,7 @@ use super::{Attempt, BASE, OpDef, Outcome, netbuf, rw};
 use crate::ops::sock::read_addr;
 use crate::req::{AsyncData, MsgData, Req, flag};
 use crate::state::State;
+use crate::usercopy;
 use soloring_abi::{Errno, IoVec, Opcode, raw, sqe_flags};
 
 const NET: OpDef = OpDef { needs_file: true, ioprio: true, pollable: true, ..BASE };
@@ -40,7 +41,24 @@ fn note_dontwait(req: &mut Req) {
     }
 }
 
+/// `len` is an int, checked before anything else. A bit that only a 32-bit caller's kernel entry sets is
+/// none of the program's.
+fn check_len(req: &mut Req) -> Result<(), Errno> {
+    const MSG_CMSG_COMPAT: u32 = 1 << 31;
+    req.sqe.op_flags &= !MSG_CMSG_COMPAT;
+    if (req.sqe.len as i32) < 0 { Err(Errno::EINVAL) } else { Ok(()) }
+}
+
+/// A single buffer must lie in the program's half of the address space, even an empty one.
+fn check_buffer(req: &Req) -> Result<(), Errno> {
+    if req.sqe.flags & sqe_flags::BUFFER_SELECT != 0 {
+        return Ok(());
+    }
+    usercopy::access_ok(req.sqe.addr, req.sqe.len as u64)
+}
+
 fn send_prep(_: &mut State, req: &mut Req) -> Result<(), Errno> {
+    check_len(req)?;
     let bundle = how(req) & raw::IORING_RECVSEND_BUNDLE != 0;
     let known =
         raw::IORING_RECVSEND_POLL_FIRST | raw::IORING_SEND_VECTORIZED | raw::IORING_RECVSEND_BUNDLE;
@@ -76,10 +94,11 @@ fn send_setup(req: &mut Req) -> Result<(), Errno> {
         req.data = AsyncData::Msg(Box::new(msg));
         req.flags |= flag::STABLE;
     }
-    Ok(())
+    if vectored { Ok(()) } else { check_buffer(req) }
 }
 
 fn sendmsg_prep(_: &mut State, req: &mut Req) -> Result<(), Errno> {
+    check_len(req)?;
     if how(req) & !raw::IORING_RECVSEND_POLL_FIRST != 0 {
         return Err(Errno::EINVAL);
     }
@@ -92,6 +111,7 @@ fn sendmsg_prep(_: &mut State, req: &mut Req) -> Result<(), Errno> {
 }
 
 fn recv_prep(_: &mut State, req: &mut Req) -> Result<(), Errno> {
+    check_len(req)?;
     let known =
         raw::IORING_RECVSEND_POLL_FIRST | raw::IORING_RECV_MULTISHOT | raw::IORING_RECVSEND_BUNDLE;
     if req.sqe.off != 0 || how(req) & !known != 0 {
@@ -113,7 +133,7 @@ fn recv_prep(_: &mut State, req: &mut Req) -> Result<(), Errno> {
         return Err(Errno::EINVAL);
     }
     note_dontwait(req);
-    if message { stable_msg(req) } else { Ok(()) }
+    if message { stable_msg(req) } else { check_buffer(req) }
 }
 
 /// Checks what both zero-copy sends share. From here on there is a notification, errors included.

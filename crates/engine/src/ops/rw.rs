@@ -7,7 +7,7 @@
 use super::{Attempt, BASE, OpDef, Outcome, must_be_zero, no_run, retry_eintr};
 use crate::req::{AsyncData, File, Req, flag};
 use crate::state::State;
-use crate::sys::{self, sys};
+use crate::sys::{self, FileKind, sys};
 use crate::usercopy;
 use soloring_abi::{Errno, IoVec, Opcode, raw, sqe_flags};
 use soloring_iowq::{Class, Interrupt};
@@ -84,7 +84,7 @@ fn prep(_: &mut State, req: &mut Req) -> Result<(), Errno> {
     if sqe.ioprio != 0 {
         // IOPRIO_CLASS: none, real-time (1), best effort (2), idle (3); levels 0 to 7.
         let class = sqe.ioprio >> 13;
-        if class > 3 {
+        if class > 3 || class == 0 && sqe.ioprio & 7 != 0 {
             return Err(Errno::EINVAL);
         }
     }
@@ -109,11 +109,18 @@ fn prep(_: &mut State, req: &mut Req) -> Result<(), Errno> {
             if iov.iter().any(|v| v.len > isize::MAX as u64) {
                 return Err(Errno::EINVAL);
             }
+            if !is_fixed_buf(req) {
+                iov.iter().try_for_each(|v| usercopy::access_ok(v.base, v.len))?;
+            }
             req.data = AsyncData::Iov(iov);
             req.flags |= flag::STABLE;
         }
+        return Ok(());
     }
-    Ok(())
+    if is_fixed_buf(req) {
+        return Ok(());
+    }
+    usercopy::access_ok(sqe.addr, (sqe.len as u64).min(MAX_RW_COUNT))
 }
 
 /// READV with a provided buffer has one vector, of which only the length counts.
@@ -195,6 +202,11 @@ fn transfer(req: &Req, extra_flags: u32) -> Result<usize, Errno> {
 fn transfer_anywhere(req: &mut Req, extra_flags: u32) -> Result<usize, Errno> {
     match transfer(req, extra_flags) {
         Err(Errno::ESPIPE) if !req.has(flag::STREAM) => {
+            // A pipe ignores the offset, a socket refuses any but 0.
+            let socket = || sys::file_kind(req.fd()).is_ok_and(FileKind::is_socket);
+            if req.sqe.off != 0 && socket() {
+                return Err(Errno::ESPIPE);
+            }
             req.flags |= flag::STREAM;
             transfer(req, extra_flags)
         }
@@ -278,7 +290,31 @@ fn done(req: &mut Req, total: i32) -> Outcome {
     Outcome::Done(total, 0)
 }
 
+/// What the kernel says of `rw_flags` once it has the file, whatever the length is.
+#[cold]
+fn check_rw_flags(st: &State, req: &Req) -> Result<(), Errno> {
+    /// HIPRI, DSYNC, SYNC, NOWAIT, APPEND, NOAPPEND, ATOMIC, DONTCACHE, NOSIGNAL (Linux 6.18).
+    const KNOWN: u32 = 0x1ff;
+    const HIPRI: u32 = 1;
+    sys::fcntl(req.fd(), libc::F_GETFD, 0)?;
+    if is_fixed_buf(req) && req.held_buf.is_none() {
+        import_fixed(st, req)?;
+    }
+    if req.sqe.op_flags & !KNOWN != 0 {
+        return Err(Errno::EOPNOTSUPP);
+    }
+    if req.sqe.op_flags & HIPRI != 0 && !st.setup_has(raw::IORING_SETUP_IOPOLL) {
+        return Err(Errno::EINVAL);
+    }
+    Ok(())
+}
+
 fn issue(st: &mut State, req: &mut Req, attempt: Attempt) -> Outcome {
+    if req.sqe.op_flags != 0 {
+        if let Err(e) = check_rw_flags(st, req) {
+            return Outcome::err(e);
+        }
+    }
     if selects(req) && req.cqe_flags == 0 {
         return issue_select(st, req, attempt);
     }
@@ -338,7 +374,8 @@ fn issue_at(st: &mut State, req: &mut Req, attempt: Attempt) -> Outcome {
         && req.held_buf.is_none()
         && let Err(e) = import_fixed(st, req)
     {
-        return Outcome::err(e);
+        // The file comes first.
+        return Outcome::err(sys::fcntl(req.fd(), libc::F_GETFD, 0).err().unwrap_or(e));
     }
     if attempt == Attempt::First && may_be_direct(st, req) && req.sqe.op_flags & RWF_NOWAIT == 0 {
         hold_buf(st, req);
@@ -421,6 +458,7 @@ fn would_block(st: &mut State, req: &mut Req, unsupported: bool) -> Outcome {
     if unsupported {
         // No non-blocking form for this file: do it when it is ready, as the kernel does.
         if sys::poll_now(req.fd(), events) != 0 {
+            req.sqe.op_flags &= !RWF_NOWAIT;
             return match transfer_anywhere(req, 0) {
                 Ok(n) => after_progress(st, req, n),
                 Err(Errno::EAGAIN) => finish_err(req, Errno::EAGAIN),

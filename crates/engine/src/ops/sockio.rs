@@ -63,25 +63,27 @@ pub fn stable_msg(req: &mut Req) -> Result<(), Errno> {
             return Err(Errno::EOVERFLOW);
         }
     }
+    // The address is read before the vector: so are their errors.
+    let mut name_copy = Vec::new();
+    if send && !hdr.msg_name.is_null() && hdr.msg_namelen != 0 {
+        let len = hdr.msg_namelen.min(128);
+        let a = read_addr(hdr.msg_name as u64, len as u64)?;
+        name_copy = a.bytes[..len as usize].to_vec();
+    }
     let iov = if chooses {
         req.sqe.len = chosen_limit(&hdr)?;
         Vec::with_capacity(1)
     } else {
         read_iov(hdr.msg_iov as u64, hdr.msg_iovlen as u64)?
     };
-    let mut msg = MsgData {
+    let msg = MsgData {
         name: hdr.msg_name as u64,
         name_len: hdr.msg_namelen,
         control: hdr.msg_control as u64,
         control_len: hdr.msg_controllen as u64,
         iov,
-        name_copy: Vec::new(),
+        name_copy,
     };
-    if send && !hdr.msg_name.is_null() && hdr.msg_namelen != 0 {
-        let len = hdr.msg_namelen.min(128);
-        let a = read_addr(msg.name, len as u64)?;
-        msg.name_copy = a.bytes[..len as usize].to_vec();
-    }
     req.data = AsyncData::Msg(Box::new(msg));
     req.flags |= flag::STABLE;
     Ok(())
