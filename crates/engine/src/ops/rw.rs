@@ -296,9 +296,12 @@ fn check_rw_flags(st: &State, req: &Req) -> Result<(), Errno> {
     /// HIPRI, DSYNC, SYNC, NOWAIT, APPEND, NOAPPEND, ATOMIC, DONTCACHE, NOSIGNAL (Linux 6.18).
     const KNOWN: u32 = 0x1ff;
     const HIPRI: u32 = 1;
-    sys::fcntl(req.fd(), libc::F_GETFD, 0)?;
+    let mode = sys::fcntl(req.fd(), libc::F_GETFL, 0)? as i32 & libc::O_ACCMODE;
     if is_fixed_buf(req) && req.held_buf.is_none() {
         import_fixed(st, req)?;
+    }
+    if mode == if is_write(req) { libc::O_RDONLY } else { libc::O_WRONLY } {
+        return Err(Errno::EBADF);
     }
     if req.sqe.op_flags & !KNOWN != 0 {
         return Err(Errno::EOPNOTSUPP);
