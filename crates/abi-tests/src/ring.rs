@@ -102,7 +102,10 @@ impl<'a> Ring<'a> {
 
     /// The shared 32-bit word at a byte offset of the ring mapping.
     pub fn word(&self, offset: u32) -> &AtomicU32 {
-        assert!(offset as usize + 4 <= self.rings_len && offset % 4 == 0, "offset {offset}");
+        assert!(
+            offset as usize + 4 <= self.rings_len && offset.is_multiple_of(4),
+            "offset {offset}"
+        );
         // SAFETY: inside the mapping (just checked), aligned, and mapped as long as `self` lives.
         unsafe { AtomicU32::from_ptr(self.rings.add(offset as usize).cast()) }
     }
@@ -110,7 +113,7 @@ impl<'a> Ring<'a> {
     /// The shared 32-bit word at a byte offset of an entry of the SQ.
     pub fn sqe_word(&self, index: u32, offset: u32) -> &AtomicU32 {
         let stride = if self.has(raw::IORING_SETUP_SQE128) { 128 } else { 64 };
-        assert!(index < self.params.sq_entries && offset < stride && offset % 4 == 0);
+        assert!(index < self.params.sq_entries && offset < stride && offset.is_multiple_of(4));
         // SAFETY: inside the mapping (just checked), aligned, and mapped as long as `self` lives.
         unsafe { AtomicU32::from_ptr(self.sqes.add((index * stride + offset) as usize).cast()) }
     }

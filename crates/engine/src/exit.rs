@@ -32,7 +32,6 @@ pub fn close(ctx: &Ctx) {
         return;
     };
     st.dying = true;
-    st.shared.set_closed();
     if st.leader.present || !st.followers.is_empty() {
         st.shared.wake();
         for f in &st.followers {

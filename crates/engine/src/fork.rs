@@ -5,11 +5,8 @@
 //! epoll instance is made at its first use of the ring.
 #![allow(unsafe_code)]
 
-use crate::index::Index;
 use crate::req::{File, NIL};
-use crate::slab::Slab;
 use crate::state::{Leader, State, SubmitLink, Watch};
-use crate::timers::Timers;
 use crate::{fds, reactor, registry};
 use std::cell::RefCell;
 use std::sync::Once;
@@ -63,10 +60,10 @@ fn forget_private(st: &mut State) {
         }
     }
     st.watches.forget_after_fork();
-    std::mem::forget(std::mem::replace(&mut st.slab, Slab::default()));
-    std::mem::forget(std::mem::replace(&mut st.by_user_data, Index::default()));
-    std::mem::forget(std::mem::replace(&mut st.by_file, Index::default()));
-    std::mem::forget(std::mem::replace(&mut st.timers, Timers::default()));
+    std::mem::forget(std::mem::take(&mut st.slab));
+    std::mem::forget(std::mem::take(&mut st.by_user_data));
+    std::mem::forget(std::mem::take(&mut st.by_file));
+    std::mem::forget(std::mem::take(&mut st.timers));
     std::mem::forget(std::mem::take(&mut st.counted));
     std::mem::forget(std::mem::take(&mut st.ready));
     std::mem::forget(std::mem::take(&mut st.deferred));

@@ -66,10 +66,10 @@ fn high_fd(opcode: u8, fd: i32) -> Result<(), Errno> {
 #[inline]
 pub fn issue_new(st: &mut State, req: &mut Req) {
     let def = def_of(req);
-    if def.needs_file {
-        if let Err(e) = resolve_file(st, req) {
-            return complete_inline(st, req, e.neg(), 0);
-        }
+    if def.needs_file
+        && let Err(e) = resolve_file(st, req)
+    {
+        return complete_inline(st, req, e.neg(), 0);
     }
     match (def.issue)(st, req, Attempt::First) {
         Outcome::Done(res, cflags) => complete_inline(st, req, res, cflags),
@@ -91,10 +91,10 @@ pub fn issue_slot(st: &mut State, slot: u32, attempt: Attempt) {
         return complete(st, Some(slot), req, res, 0);
     }
     let def = def_of(&req);
-    if def.needs_file {
-        if let Err(e) = resolve_file(st, &mut req) {
-            return complete(st, Some(slot), req, e.neg(), 0);
-        }
+    if def.needs_file
+        && let Err(e) = resolve_file(st, &mut req)
+    {
+        return complete(st, Some(slot), req, e.neg(), 0);
     }
     if attempt == Attempt::First && (def.always_async || req.has(flag::FORCE_WORKER)) {
         let class = if def.iopoll { Class::Bounded } else { Class::Unbounded };

@@ -17,24 +17,23 @@ pub fn flush(st: &mut State) {
     if !st.counted.is_empty() {
         while flush_counted(st) {}
     }
-    if st.cq.publish(&st.rings) {
-        if st.eventfd.is_some()
+    if st.cq.publish(&st.rings)
+        && (st.eventfd.is_some()
             || st.shared.is_watched()
             || st.leader.asleep
             || !st.followers.is_empty()
-            || st.multi
-        {
-            notify(st);
-        }
+            || st.multi)
+    {
+        notify(st);
     }
 }
 
 #[cold]
 fn notify(st: &mut State) {
-    if let Some(e) = st.eventfd {
-        if !(Cq::eventfd_disabled(&st.rings) || e.async_only && st.inline) {
-            sys::eventfd_signal(e.fd);
-        }
+    if let Some(e) = st.eventfd
+        && !(Cq::eventfd_disabled(&st.rings) || e.async_only && st.inline)
+    {
+        sys::eventfd_signal(e.fd);
     }
     if st.multi && st.ring_fd >= 0 {
         sys::eventfd_signal(st.ring_fd);

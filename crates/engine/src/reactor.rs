@@ -142,10 +142,10 @@ fn serve_ring(ctx: &Ctx) {
         if st.setup_has(IORING_SETUP_TASKRUN_FLAG) {
             st.rings.sq_flags_set(IORING_SQ_TASKRUN);
         }
-        if let Some(e) = st.eventfd {
-            if !crate::cq::Cq::eventfd_disabled(&st.rings) {
-                sys::eventfd_signal(e.fd);
-            }
+        if let Some(e) = st.eventfd
+            && !crate::cq::Cq::eventfd_disabled(&st.rings)
+        {
+            sys::eventfd_signal(e.fd);
         }
         signal_ring_fd(st);
         // Until the submitter comes in there is nothing more to say.

@@ -115,10 +115,10 @@ impl Cache {
         for slot in &self.slots {
             // SAFETY: slots are only written by `insert` and `forget` on this thread, and only while no
             // call of `with` holds a reference into them (`depth` is 1, and its lookup missed or is over).
-            if let Some((cached, ctx)) = unsafe { &*slot.get() } {
-                if *cached == id {
-                    return Some(ctx);
-                }
+            if let Some((cached, ctx)) = unsafe { &*slot.get() }
+                && *cached == id
+            {
+                return Some(ctx);
             }
         }
         None

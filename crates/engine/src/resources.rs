@@ -100,10 +100,6 @@ impl<T> Table<T> {
         self.slots.len()
     }
 
-    pub fn is_empty(&self) -> bool {
-        self.slots.is_empty()
-    }
-
     #[inline]
     pub fn get(&self, index: u32) -> Option<&Node<T>> {
         self.slots.get(index as usize)?.as_ref()

@@ -31,8 +31,6 @@ pub struct Shared {
     /// The ring's epoll instance: armed files, the wake eventfd, timerfds.
     pub epfd: i32,
     pub wake_fd: i32,
-    /// Set once the ring is closed.
-    closed: AtomicBool,
     /// The program watches the ring descriptor's readiness.
     watched: AtomicBool,
     rings: Arc<Rings>,
@@ -57,7 +55,6 @@ impl Shared {
             pending: AtomicBool::new(false),
             epfd,
             wake_fd,
-            closed: AtomicBool::new(false),
             watched: AtomicBool::new(false),
             rings,
             ring_fd,
@@ -102,11 +99,6 @@ impl Shared {
         }
     }
 
-    pub fn set_closed(&self) {
-        // Release: pairs with the acquire in `is_closed`, which only ever stops further use.
-        self.closed.store(true, Ordering::Release);
-    }
-
     /// From now on the ring descriptor's readiness is kept in line with the CQ.
     pub fn watch(&self) {
         ANY_WATCHED.store(true, Ordering::Relaxed);
@@ -121,11 +113,6 @@ impl Shared {
     #[inline]
     pub fn is_watched(&self) -> bool {
         self.watched.load(Ordering::Relaxed)
-    }
-
-    #[inline]
-    pub fn is_closed(&self) -> bool {
-        self.closed.load(Ordering::Acquire)
     }
 }
 

@@ -314,7 +314,7 @@ mod tests {
     fn stack_heap_and_pipe_agree() {
         let on_stack = [7u64, 9];
         assert_eq!(read::<[u64; 2]>(on_stack.as_ptr() as u64), Ok([7, 9]));
-        let on_heap = vec![1u64, 2, 3];
+        let on_heap = [1u64, 2, 3];
         assert_eq!(read_vec::<u64>(on_heap.as_ptr() as u64, 3), Ok(vec![1, 2, 3]));
         let mut back = [0u64; 3];
         let to = back.as_mut_ptr() as usize;

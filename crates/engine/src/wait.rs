@@ -247,10 +247,10 @@ fn follow<'a>(
 
 /// As this thread leaves: one of the followers becomes the leader.
 fn hand_over(st: &mut State) {
-    if !st.leader.present {
-        if let Some(next) = st.followers.first() {
-            sys::eventfd_signal(next.fd);
-        }
+    if !st.leader.present
+        && let Some(next) = st.followers.first()
+    {
+        sys::eventfd_signal(next.fd);
     }
     refresh_ring_fd(st);
 }

@@ -156,7 +156,7 @@ pub fn lock(heavy: Heavy, foreign: u64, limit: Duration) -> Found {
                     }
                     if me == OWNER {
                         let enough = heavy == Heavy::OwnFence && violations.load(Relaxed) > 0;
-                        if counted % 1024 == 0 && (enough || Instant::now() >= end) {
+                        if counted.is_multiple_of(1024) && (enough || Instant::now() >= end) {
                             stop.store(true, Relaxed);
                         }
                     } else {

@@ -271,10 +271,10 @@ impl<T> CtxLock<T> {
     #[inline(never)]
     fn lock_otherwise(&self) -> Result<(Hold, Entered), Reentered> {
         let seen = self.bias.peek();
-        if seen.is_open_to_second(token_bits()) {
-            if let Some(entered) = self.enter_second(seen)? {
-                return Ok((Hold::Second, entered));
-            }
+        if seen.is_open_to_second(token_bits())
+            && let Some(entered) = self.enter_second(seen)?
+        {
+            return Ok((Hold::Second, entered));
         }
         Ok((self.lock_by_mutex()?, Entered::NOT))
     }
@@ -282,10 +282,10 @@ impl<T> CtxLock<T> {
     #[inline(never)]
     fn try_lock_otherwise(&self) -> Result<Option<(Hold, Entered)>, Reentered> {
         let seen = self.bias.peek();
-        if seen.is_open_to_second(token_bits()) {
-            if let Some(entered) = self.enter_second(seen)? {
-                return Ok(Some((Hold::Second, entered)));
-            }
+        if seen.is_open_to_second(token_bits())
+            && let Some(entered) = self.enter_second(seen)?
+        {
+            return Ok(Some((Hold::Second, entered)));
         }
         Ok(self.try_lock_by_mutex()?.map(|hold| (hold, Entered::NOT)))
     }

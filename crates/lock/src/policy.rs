@@ -74,7 +74,7 @@ impl Tally {
 
     /// The fence of the foreign acquisition that is beginning should be measured.
     pub(crate) fn wants_sample(&self) -> bool {
-        self.foreign.get() % SAMPLE_EVERY == 0
+        self.foreign.get().is_multiple_of(SAMPLE_EVERY)
     }
 
     /// It took so long.

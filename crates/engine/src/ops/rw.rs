@@ -313,10 +313,10 @@ fn check_rw_flags(st: &State, req: &Req) -> Result<(), Errno> {
 }
 
 fn issue(st: &mut State, req: &mut Req, attempt: Attempt) -> Outcome {
-    if req.sqe.op_flags != 0 {
-        if let Err(e) = check_rw_flags(st, req) {
-            return Outcome::err(e);
-        }
+    if req.sqe.op_flags != 0
+        && let Err(e) = check_rw_flags(st, req)
+    {
+        return Outcome::err(e);
     }
     if selects(req) && req.cqe_flags == 0 {
         return issue_select(st, req, attempt);

@@ -184,10 +184,10 @@ fn socket_error(fd: i32) -> Result<i32, Errno> {
 fn connect_issue(st: &mut State, req: &mut Req, attempt: Attempt) -> Outcome {
     let fd = req.fd();
     let started = req.has(flag::IN_PROGRESS);
-    if let (true, Attempt::Ready(events)) = (started, attempt) {
-        if events & libc::POLLERR as u32 != 0 {
-            return socket_error(fd).into();
-        }
+    if let (true, Attempt::Ready(events)) = (started, attempt)
+        && events & libc::POLLERR as u32 != 0
+    {
+        return socket_error(fd).into();
     }
     let (addr, len) = copied_addr(req);
     // SAFETY: the address is our copy of `len` bytes.
