@@ -18,6 +18,7 @@ const ALWAYS: u32 = (libc::EPOLLERR | libc::EPOLLHUP) as u32;
 ///
 /// # Errors
 /// EPERM when the file cannot be polled, EMFILE, ENOMEM; the request comes back.
+#[expect(clippy::result_large_err, reason = "the request comes back, and boxing it would allocate")]
 pub fn arm(st: &mut State, slot: u32, mut req: Req, events: u32) -> Result<(), (Req, Errno)> {
     let joined = if req.has(flag::POLLED) {
         rejoin(st, slot, &req, events)

@@ -47,6 +47,7 @@ impl Work for Job {
 ///
 /// # Errors
 /// EMFILE when its file cannot be held; the request comes back.
+#[expect(clippy::result_large_err, reason = "the request comes back, and boxing it would allocate")]
 pub fn punt(
     st: &mut State,
     slot: u32,

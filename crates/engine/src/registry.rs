@@ -91,13 +91,16 @@ pub fn by_id(id: u64) -> Option<Arc<Ctx>> {
 
 const CACHED: usize = 4;
 
+/// A ring with its id; `None` for an unused slot.
+type CachedRing = Option<(u64, Arc<Ctx>)>;
+
 /// Rings that this thread used lately. Each slot owns a reference, so a ring that another thread closes
 /// stays allocated while this thread is inside it.
 struct Cache {
     /// Calls of [`with`] that this thread is inside: more than one means a signal handler came in.
     depth: Cell<u32>,
     next: Cell<usize>,
-    slots: [UnsafeCell<Option<(u64, Arc<Ctx>)>>; CACHED],
+    slots: [UnsafeCell<CachedRing>; CACHED],
 }
 
 thread_local! {

@@ -184,7 +184,7 @@ fn open_issue(st: &mut State, req: &mut Req, _: Attempt) -> Outcome {
     };
     const RESOLVE_CACHED: u64 = 0x20;
     let slow = (libc::O_TRUNC | libc::O_CREAT | 0o20000000) as u64;
-    if how.flags & slow != 0 || how.resolve & RESOLVE_CACHED != 0 && how.flags & slow != 0 {
+    if how.flags & slow != 0 {
         return Outcome::Punt(Class::Unbounded);
     }
     let non_block = libc::O_NONBLOCK as u64;

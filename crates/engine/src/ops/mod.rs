@@ -71,6 +71,9 @@ pub enum Attempt {
     Ready(u32),
 }
 
+/// A check of a request that changes nothing.
+pub type Check = fn(&Req) -> Result<(), Errno>;
+
 /// The functions and properties of one opcode. Hot members first.
 pub struct OpDef {
     /// Checks the SQE as the kernel's prep does, before anything else happens.
@@ -81,7 +84,7 @@ pub struct OpDef {
     pub run: fn(&mut Req, &Interrupt) -> i32,
     /// Called once the request is with a worker, before the program goes on, with what is left of it in its slot. An
     /// error ends the request.
-    pub punted: Option<fn(&Req) -> Result<(), Errno>>,
+    pub punted: Option<Check>,
     /// Copies what the SQE points to, before the request outlives its submission (SUBMIT_STABLE).
     pub stabilise: fn(&mut Req) -> Result<(), Errno>,
     /// `sqe->fd` names a file.

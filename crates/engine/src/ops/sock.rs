@@ -181,7 +181,11 @@ fn socket_error(fd: i32) -> Result<i32, Errno> {
     Ok(-error)
 }
 
-fn connect_issue(st: &mut State, req: &mut Req, attempt: Attempt) -> Outcome {
+fn connect_issue(_: &mut State, req: &mut Req, attempt: Attempt) -> Outcome {
+    connect_once(req, attempt)
+}
+
+fn connect_once(req: &mut Req, attempt: Attempt) -> Outcome {
     let fd = req.fd();
     let started = req.has(flag::IN_PROGRESS);
     if let (true, Attempt::Ready(events)) = (started, attempt)
@@ -203,7 +207,7 @@ fn connect_issue(st: &mut State, req: &mut Req, attempt: Attempt) -> Outcome {
         // A UNIX peer that was torn down meanwhile: once more, as the kernel does.
         Err(ECONNABORTED) if !req.has(flag::RETRIED) => {
             req.flags |= flag::RETRIED;
-            connect_issue(st, req, attempt)
+            connect_once(req, attempt)
         }
         // The connection of the earlier attempt stands, or says why not.
         Err(Errno::EBADFD | EISCONN) if started => socket_error(fd).into(),
