@@ -10,7 +10,7 @@ use crate::{exit, procs, reactor, sqpoll, sys, usercopy};
 use soloring_abi::{Errno, GeteventsArg, Timespec, raw};
 use soloring_lock::{Guard, current_thread};
 
-const FLAGS: u32 = raw::IORING_ENTER_GETEVENTS
+pub const FLAGS: u32 = raw::IORING_ENTER_GETEVENTS
     | raw::IORING_ENTER_SQ_WAKEUP
     | raw::IORING_ENTER_SQ_WAIT
     | raw::IORING_ENTER_EXT_ARG
@@ -199,5 +199,6 @@ pub fn enable(guard: &mut Guard<'_, State>) -> Result<i32, Errno> {
     }
     guard.restricted = guard.restrictions.registered;
     guard.setup_flags &= !raw::IORING_SETUP_R_DISABLED;
+    guard.shared.set_disabled(false);
     Ok(0)
 }

@@ -4,6 +4,7 @@ use crate::complete::flush_counted;
 use crate::cq::Cq;
 use crate::state::State;
 use crate::sys;
+use soloring_abi::raw::{IORING_SETUP_DEFER_TASKRUN, IORING_SETUP_TASKRUN_FLAG, IORING_SQ_TASKRUN};
 
 /// Publishes what was posted: CQ tail, eventfd, ring descriptor, sleeping waiters.
 ///
@@ -50,6 +51,20 @@ fn notify(st: &mut State) {
     }
 }
 
+/// Says that task work waits for the submitter (DEFER_TASKRUN): SQ_TASKRUN, eventfd, ring descriptor.
+#[cold]
+pub fn tell_submitter(st: &mut State) {
+    if st.setup_has(IORING_SETUP_TASKRUN_FLAG) {
+        st.rings.sq_flags_set(IORING_SQ_TASKRUN);
+    }
+    if let Some(e) = st.eventfd
+        && !Cq::eventfd_disabled(&st.rings)
+    {
+        sys::eventfd_signal(e.fd);
+    }
+    signal_ring_fd(st);
+}
+
 /// Makes the ring descriptor readable for a program that watches it. Every time, not only when it was not:
 /// an edge-triggered watcher waits for the next edge.
 pub fn signal_ring_fd(st: &mut State) {
@@ -61,10 +76,12 @@ pub fn signal_ring_fd(st: &mut State) {
 
 /// Brings the ring descriptor's readiness in line with the CQ after the program took completions.
 pub fn refresh_ring_fd(st: &mut State) {
-    if st.fd_signalled && st.cq.ready(&st.rings) == 0 && !st.cq.has_overflow() {
+    // Task work that only the submitter may run counts as something to come in for.
+    let work = st.setup_has(IORING_SETUP_DEFER_TASKRUN) && st.shared.has_work();
+    if st.fd_signalled && st.cq.ready(&st.rings) == 0 && !st.cq.has_overflow() && !work {
         sys::eventfd_drain(st.ring_fd);
         st.fd_signalled = false;
-    } else if st.shared.is_watched() && !st.fd_signalled && st.cq.ready(&st.rings) > 0 {
+    } else if st.shared.is_watched() && !st.fd_signalled && (work || st.cq.ready(&st.rings) > 0) {
         signal_ring_fd(st);
     }
 }

@@ -1,8 +1,8 @@
 //! The table of operations: every opcode has its entry, or this does not compile.
 
 use crate::ops::{
-    OpDef, UNSUPPORTED, buffers, cancel, cmd, epoll, file, fs, futex, net, nop, path, pipe, poll,
-    rw, slots, sock, splice, timeout, waitid, xattr,
+    OpDef, UNSUPPORTED, buffers, cancel, cmd, epoll, file, fs, futex, msg, net, nop, path, pipe,
+    poll, rw, slots, sock, splice, timeout, waitid, xattr,
 };
 use soloring_abi::Opcode;
 
@@ -69,7 +69,8 @@ const fn define(op: Opcode) -> OpDef {
         Opcode::FutexWait => futex::FUTEX_WAIT,
         Opcode::FutexWake => futex::FUTEX_WAKE,
         Opcode::FutexWaitv => futex::FUTEX_WAITV,
-        Opcode::MsgRing | Opcode::RecvZc => UNSUPPORTED,
+        Opcode::MsgRing => msg::MSG_RING,
+        Opcode::RecvZc => UNSUPPORTED,
     }
 }
 

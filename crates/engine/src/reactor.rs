@@ -7,12 +7,12 @@
 #![allow(unsafe_code)]
 
 use crate::ctx::Ctx;
-use crate::notify::{flush, signal_ring_fd};
+use crate::notify::{flush, tell_submitter};
 use crate::state::{State, Watch};
 use crate::sys::{self, sys};
 use crate::{fds, procs, registry, taskwork};
 use soloring_abi::Errno;
-use soloring_abi::raw::{IORING_SETUP_DEFER_TASKRUN, IORING_SETUP_TASKRUN_FLAG, IORING_SQ_TASKRUN};
+use soloring_abi::raw::{IORING_SETUP_DEFER_TASKRUN, IORING_SETUP_TASKRUN_FLAG};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicI32, Ordering};
 
@@ -139,15 +139,7 @@ fn serve_ring(ctx: &Ctx) {
         return;
     }
     if st.setup_has(IORING_SETUP_DEFER_TASKRUN) {
-        if st.setup_has(IORING_SETUP_TASKRUN_FLAG) {
-            st.rings.sq_flags_set(IORING_SQ_TASKRUN);
-        }
-        if let Some(e) = st.eventfd
-            && !crate::cq::Cq::eventfd_disabled(&st.rings)
-        {
-            sys::eventfd_signal(e.fd);
-        }
-        signal_ring_fd(st);
+        tell_submitter(st);
         // Until the submitter comes in there is nothing more to say.
         return;
     }

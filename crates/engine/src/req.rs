@@ -94,6 +94,8 @@ pub enum AsyncData {
     OpenHow(Box<(CString, OpenHow)>),
     /// TIMEOUT and LINK_TIMEOUT.
     Timeout(TimeoutData),
+    /// MSG_RING on a worker: id of the target ring.
+    Target(u64),
 }
 
 impl AsyncData {

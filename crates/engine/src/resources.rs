@@ -120,6 +120,13 @@ impl<T> Table<T> {
         old
     }
 
+    /// Adds empty slots up to `len`.
+    pub fn grow(&mut self, len: usize) {
+        if self.slots.len() < len {
+            self.slots.resize_with(len, || None);
+        }
+    }
+
     /// Limits FILE_INDEX_ALLOC to `[start, end)`.
     pub fn set_alloc_range(&mut self, start: u32, end: u32) {
         self.alloc = (start, end);

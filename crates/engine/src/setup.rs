@@ -18,7 +18,7 @@ const MAX_CQ_ENTRIES: u32 = 2 * MAX_ENTRIES;
 /// Flags that Linux 6.18 knows and this engine honours. The rest is refused with EINVAL, as an older
 /// kernel would: REGISTERED_FD_ONLY, CQE_MIXED. On an IOPOLL ring the program reaps by calling in, as with the
 /// kernel's; that workers wait for the device instead of polling it is not visible.
-const FLAGS: u32 = raw::IORING_SETUP_CQSIZE
+pub const FLAGS: u32 = raw::IORING_SETUP_CQSIZE
     | raw::IORING_SETUP_CLAMP
     | raw::IORING_SETUP_R_DISABLED
     | raw::IORING_SETUP_SUBMIT_ALL
@@ -250,6 +250,7 @@ fn publish(
         open_fds: AtomicU32::new(1),
         setup_flags: p.flags,
     });
+    shared.set_disabled(p.flags & raw::IORING_SETUP_R_DISABLED != 0);
     let single = p.flags & raw::IORING_SETUP_SINGLE_ISSUER != 0;
     if single && p.flags & raw::IORING_SETUP_R_DISABLED == 0 {
         let mut st = ctx.lock.lock().expect("nobody else knows this ring yet");

@@ -31,6 +31,8 @@ pub struct Shared {
     /// The ring's epoll instance: armed files, the wake eventfd, timerfds.
     pub epfd: i32,
     pub wake_fd: i32,
+    /// The ring is not enabled yet (IORING_SETUP_R_DISABLED): it takes no messages.
+    disabled: AtomicBool,
     /// The program watches the ring descriptor's readiness.
     watched: AtomicBool,
     rings: Arc<Rings>,
@@ -55,6 +57,7 @@ impl Shared {
             pending: AtomicBool::new(false),
             epfd,
             wake_fd,
+            disabled: AtomicBool::new(false),
             watched: AtomicBool::new(false),
             rings,
             ring_fd,
@@ -70,13 +73,42 @@ impl Shared {
         let _ = sys::epoll_ctl(self.epfd, libc::EPOLL_CTL_ADD, self.ring_fd, in_edges, WAKE);
     }
 
-    /// Leaves task work and wakes whoever waits on the ring's epoll instance.
-    pub fn push(&self, item: TaskWork) {
+    /// Leaves task work and wakes whoever waits on the ring's epoll instance. True when there was none before.
+    pub fn push(&self, item: TaskWork) -> bool {
         self.work.lock().unwrap_or_else(|e| e.into_inner()).push(item);
         // AcqRel: pairs with the swap in `take`; whoever clears the flag sees the item.
-        if !self.pending.swap(true, Ordering::AcqRel) {
+        let first = !self.pending.swap(true, Ordering::AcqRel);
+        if first {
             self.wake();
         }
+        first
+    }
+
+    /// Takes the messages of other rings, in the order they came, and leaves the rest.
+    pub fn take_messages(&self) -> Vec<Cqe> {
+        let mut work = self.work.lock().unwrap_or_else(|e| e.into_inner());
+        let mut messages = Vec::new();
+        work.retain(|item| match item {
+            TaskWork::Message { cqe } => {
+                messages.push(*cqe);
+                false
+            }
+            TaskWork::Done { .. } => true,
+        });
+        if work.is_empty() {
+            // Inside the mutex: whoever adds something after this sets the flag after this.
+            self.pending.store(false, Ordering::Relaxed);
+        }
+        messages
+    }
+
+    pub fn set_disabled(&self, disabled: bool) {
+        self.disabled.store(disabled, Ordering::Relaxed);
+    }
+
+    /// Whether the ring still waits for IORING_REGISTER_ENABLE_RINGS.
+    pub fn is_disabled(&self) -> bool {
+        self.disabled.load(Ordering::Relaxed)
     }
 
     /// Wakes the waiter on the ring's epoll instance. The eventfd is registered edge-triggered and
@@ -97,6 +129,11 @@ impl Shared {
         if self.pending.swap(false, Ordering::AcqRel) {
             into.append(&mut self.work.lock().unwrap_or_else(|e| e.into_inner()));
         }
+    }
+
+    /// Whether other processes use this ring too.
+    pub fn is_multi(&self) -> bool {
+        self.rings.is_shared_by_processes()
     }
 
     /// From now on the ring descriptor's readiness is kept in line with the CQ.

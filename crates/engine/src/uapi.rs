@@ -6,10 +6,10 @@
 
 use crate::ctx::Ctx;
 use crate::enter::{check_flags, enter};
-use crate::register::{Arg, check_opcode, register};
+use crate::register::{Arg, check_opcode, register, register_blind};
 use crate::registry::{self, Totals};
 use crate::ringfds;
-use crate::{closes, exit, fds, setup, shared, sys};
+use crate::{clone, closes, exit, fds, setup, shared, sys};
 use soloring_abi::{Errno, Params, raw};
 use soloring_lock::LockStats;
 use soloring_ringmem::{OFF_CQ_RING, OFF_SQ_RING, OFF_SQES};
@@ -84,6 +84,7 @@ pub unsafe fn io_uring_register(fd: u32, opcode: u32, arg: *mut c_void, nr_args:
     const USE_REGISTERED: u32 =
         raw::io_uring_register_op::IORING_REGISTER_USE_REGISTERED_RING as u32;
     const RING_FDS: u32 = raw::io_uring_register_op::IORING_REGISTER_RING_FDS as u32;
+    const CLONE_BUFFERS: u32 = raw::io_uring_register_op::IORING_REGISTER_CLONE_BUFFERS as u32;
     const UNREG_RING_FDS: u32 = raw::io_uring_register_op::IORING_UNREGISTER_RING_FDS as u32;
     CALLS.fetch_add(1, Ordering::Relaxed);
     let registered = opcode & USE_REGISTERED != 0;
@@ -91,14 +92,14 @@ pub unsafe fn io_uring_register(fd: u32, opcode: u32, arg: *mut c_void, nr_args:
     if let Err(e) = check_opcode(opcode) {
         return e.neg() as isize;
     }
-    if fd == u32::MAX {
-        // Calls without a ring (SEND_MSG_RING, QUERY) are not carried out here.
-        return Errno::EINVAL.neg() as isize;
-    }
     let arg = Arg { at: arg as u64, nr: nr_args };
+    if fd == u32::MAX && !registered {
+        return ret(register_blind(opcode, arg));
+    }
     let call = |ctx: &Arc<Ctx>| match opcode {
         RING_FDS => ringfds::register(ctx, arg),
         UNREG_RING_FDS => ringfds::unregister(ctx, arg),
+        CLONE_BUFFERS => clone::clone_buffers(ctx, arg),
         _ => register(ctx, opcode, arg),
     };
     if registered {

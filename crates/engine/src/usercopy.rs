@@ -189,6 +189,7 @@ plain!(
     [u64; 3],
     soloring_abi::Params,
     soloring_abi::Timespec,
+    soloring_abi::Sqe,
     soloring_abi::IoVec,
     soloring_abi::GeteventsArg,
     soloring_abi::RsrcRegister,

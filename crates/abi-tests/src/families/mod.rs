@@ -6,6 +6,7 @@ pub mod buffers;
 pub mod bufring;
 pub mod bundles;
 pub mod cancel;
+pub mod clone;
 pub mod cmds;
 pub mod direct;
 pub mod enter;
@@ -20,6 +21,7 @@ pub mod kbuf;
 pub mod links;
 pub mod memory;
 pub mod multishot;
+pub mod msg;
 pub mod net;
 pub mod paths;
 pub mod poll;
@@ -72,4 +74,6 @@ pub const FAMILIES: &[Family] = &[
     waitids::FAMILY,
     futexes::FAMILY,
     failures::FAMILY,
+    msg::FAMILY,
+    clone::FAMILY,
 ];

@@ -15,6 +15,7 @@ pub mod epoll;
 pub mod file;
 pub mod fs;
 pub mod futex;
+pub mod msg;
 pub mod net;
 pub mod netbuf;
 pub mod nop;

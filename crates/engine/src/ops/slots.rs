@@ -7,7 +7,8 @@ use crate::state::State;
 use crate::sys;
 use soloring_abi::{Errno, raw, sqe_flags};
 
-pub const FILES_UPDATE: OpDef = OpDef { prep: update_prep, issue: update_issue, ..BASE };
+pub const FILES_UPDATE: OpDef =
+    OpDef { prep: update_prep, issue: update_issue, iopoll: true, ..BASE };
 pub const FIXED_FD_INSTALL: OpDef =
     OpDef { prep: install_prep, issue: install_issue, needs_file: true, ..BASE };
 

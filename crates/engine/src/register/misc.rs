@@ -2,11 +2,12 @@
 #![allow(unsafe_code)]
 
 use super::Arg;
+use crate::ops::msg;
 use crate::optable::TABLE;
 use crate::state::{EventFd, State};
 use crate::sys::sys;
 use crate::{fds, usercopy};
-use soloring_abi::{Errno, ProbeOp, op, raw};
+use soloring_abi::{Errno, Opcode, ProbeOp, Sqe, op, raw};
 
 const SUPPORTED: u16 = raw::IO_URING_OP_SUPPORTED as u16;
 
@@ -113,4 +114,19 @@ pub fn clock(st: &mut State, arg: Arg) -> Result<i32, Errno> {
         }
         _ => Err(Errno::EINVAL),
     }
+}
+
+/// IORING_REGISTER_SEND_MSG_RING: `arg` is one SQE.
+///
+/// # Errors
+/// EINVAL, EFAULT; what [`msg::send_sync`] gives.
+pub fn send_msg_ring(arg: Arg) -> Result<i32, Errno> {
+    if arg.at == 0 || arg.nr != 1 {
+        return Err(Errno::EINVAL);
+    }
+    let sqe: Sqe = usercopy::read(arg.at)?;
+    if sqe.flags != 0 || sqe.opcode != Opcode::MsgRing as u8 {
+        return Err(Errno::EINVAL);
+    }
+    msg::send_sync(&sqe)
 }

@@ -10,6 +10,7 @@ mod bufs;
 mod files;
 mod misc;
 mod pbuf;
+mod query;
 mod restrictions;
 mod sync_cancel;
 
@@ -25,6 +26,19 @@ impl Arg {
     /// EINVAL unless there is neither argument nor count.
     fn none(self) -> Result<(), Errno> {
         if self.at != 0 || self.nr != 0 { Err(Errno::EINVAL) } else { Ok(()) }
+    }
+}
+
+/// The calls that need no ring (descriptor -1).
+///
+/// # Errors
+/// EINVAL for any other, and for what they do not take; what the operation gives.
+pub fn register_blind(opcode: u32, arg: Arg) -> Result<i32, Errno> {
+    const SEND_MSG_RING: u32 = raw::io_uring_register_op::IORING_REGISTER_SEND_MSG_RING as u32;
+    match opcode {
+        SEND_MSG_RING => misc::send_msg_ring(arg),
+        extra::IORING_REGISTER_QUERY => query::query(arg),
+        _ => Err(Errno::EINVAL),
     }
 }
 
@@ -121,6 +135,7 @@ fn dispatch(st: &mut Guard<'_, State>, opcode: u32, arg: Arg) -> Result<i32, Err
         PBUF_STATUS => pbuf::status(st, arg),
         MAX_WORKERS => misc::max_workers(st, arg),
         CLOCK => misc::clock(st, arg),
+        extra::IORING_REGISTER_QUERY => query::query(arg),
         _ => Err(Errno::EINVAL),
     }
 }
