@@ -48,8 +48,12 @@ impl SqThread {
         self.wake();
     }
 
-    /// Takes a ring out; the thread ends with its last one.
+    /// Takes a ring out; the thread ends with its last one. In a forked child there is no thread, and the
+    /// mutex may be held for good: the parent's SQ thread can have been inside at the fork.
     pub fn detach(&self, id: u64) {
+        if !self.is_here() {
+            return;
+        }
         self.rings().retain(|ring| *ring != id);
         self.wake();
         self.note_progress();
