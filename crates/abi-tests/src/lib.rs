@@ -24,4 +24,5 @@ pub mod res;
 pub mod ring;
 pub mod runner;
 pub mod sqe;
+pub mod stress;
 pub mod sys;

@@ -9,6 +9,7 @@ use crate::req::flag;
 use crate::slab::Where;
 use crate::state::State;
 use crate::{fds, sys};
+use soloring_abi::Opcode;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -62,7 +63,7 @@ pub fn finish(ctx: &Ctx, st: &mut State) {
         fds::close_private(sqes.memfd());
     }
     st.ring_fd = -1;
-    registry::account_closed(&std::mem::replace(&mut st.ops, [0; 64]), ctx.lock.stats());
+    registry::account_closed(ctx.id, &st.ops, ctx.lock.stats());
 }
 
 fn cancel_everything(st: &mut State) {
@@ -76,6 +77,8 @@ fn cancel_everything(st: &mut State) {
                 Where::Punted(_) if !st.slab.get(slot).has(flag::INTERRUPTED) => {
                     let _ = cancel_slot(st, slot);
                 }
+                // Goes with the request that it limits, whose chain still names it.
+                Where::Timer(_) if st.slab.get(slot).sqe.opcode == Opcode::LinkTimeout as u8 => {}
                 Where::Armed | Where::Timer(_) => {
                     let _ = cancel_slot(st, slot);
                     fail_chain(st, slot);

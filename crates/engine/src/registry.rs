@@ -9,7 +9,14 @@ use std::collections::HashMap;
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard};
 
 static RINGS: LazyLock<Mutex<HashMap<u64, Arc<Ctx>>>> = LazyLock::new(Mutex::default);
-static CLOSED_STATS: Mutex<Totals> = Mutex::new(Totals::NONE);
+static CLOSED: Mutex<Closed> = Mutex::new(Closed { totals: Totals::NONE, closing: Vec::new() });
+
+/// What rings that are no longer in the table have counted. Taken after the table's mutex.
+struct Closed {
+    totals: Totals,
+    /// Out of the table and not in `totals` yet: without them a reader would see counts go backwards.
+    closing: Vec<Arc<Ctx>>,
+}
 
 /// Sums over rings.
 #[derive(Clone, Copy, Debug)]
@@ -36,21 +43,28 @@ fn rings() -> MutexGuard<'static, HashMap<u64, Arc<Ctx>>> {
     RINGS.lock().unwrap_or_else(|e| e.into_inner())
 }
 
+fn closed() -> MutexGuard<'static, Closed> {
+    CLOSED.lock().unwrap_or_else(|e| e.into_inner())
+}
+
 /// Proof that no other thread is inside the registry; for the length of a fork.
 pub struct Held {
     _rings: MutexGuard<'static, HashMap<u64, Arc<Ctx>>>,
-    _totals: MutexGuard<'static, Totals>,
+    _closed: MutexGuard<'static, Closed>,
 }
 
 /// Keeps everyone else out of the registry.
 pub fn hold() -> Held {
     let rings = rings();
-    Held { _rings: rings, _totals: CLOSED_STATS.lock().unwrap_or_else(|e| e.into_inner()) }
+    Held { _rings: rings, _closed: closed() }
 }
 
 /// In a forked child: it has done nothing yet.
 pub fn reset_totals() {
-    *CLOSED_STATS.lock().unwrap_or_else(|e| e.into_inner()) = Totals::NONE;
+    let mut closed = closed();
+    closed.totals = Totals::NONE;
+    // The parent's threads were closing them; what those had in hand is not this process's to drop.
+    std::mem::forget(std::mem::take(&mut closed.closing));
 }
 
 pub fn insert(ctx: Arc<Ctx>) {
@@ -59,18 +73,31 @@ pub fn insert(ctx: Arc<Ctx>) {
 
 /// Forgets a ring whose last descriptor was closed, keeping its counts.
 pub fn remove(id: u64) -> Option<Arc<Ctx>> {
-    rings().remove(&id)
+    let mut rings = rings();
+    let ctx = rings.remove(&id)?;
+    closed().closing.push(Arc::clone(&ctx));
+    Some(ctx)
 }
 
-/// Adds a closed ring's counts to the totals.
-pub fn account_closed(ops: &[u64; 64], lock: LockStats) {
-    CLOSED_STATS.lock().unwrap_or_else(|e| e.into_inner()).add(ops, lock);
+/// Adds a closed ring's counts to the totals, once. Its own counts stay as they are, for a reader who has
+/// found it among those that are closing.
+pub fn account_closed(id: u64, ops: &[u64; 64], lock: LockStats) {
+    let mut closed = closed();
+    if let Some(at) = closed.closing.iter().position(|ctx| ctx.id == id) {
+        closed.closing.swap_remove(at);
+        closed.totals.add(ops, lock);
+    }
 }
 
-/// Operations and lock statistics of all rings that this process had.
+/// Operations and lock statistics of all rings that this process had. Operations never become fewer.
 pub fn totals() -> Totals {
-    let mut sum = *CLOSED_STATS.lock().unwrap_or_else(|e| e.into_inner());
-    for ctx in all() {
+    let (mut sum, live) = {
+        let rings = rings();
+        let closed = closed();
+        let live: Vec<_> = rings.values().chain(&closed.closing).cloned().collect();
+        (closed.totals, live)
+    };
+    for ctx in live {
         if let Ok(st) = ctx.lock.lock() {
             let ops = st.ops;
             drop(st);
