@@ -69,8 +69,6 @@ fn forget_private(st: &mut State) {
     std::mem::forget(std::mem::take(&mut st.deferred));
     std::mem::forget(std::mem::take(&mut st.followers));
     st.wq.reset_after_fork();
-    fds::close_private(st.shared.epfd);
-    fds::close_private(st.shared.wake_fd);
     for fd in st.timer_fds {
         fds::close_private(fd);
     }

@@ -4,6 +4,7 @@
 //! the process is joined by a lock word in ring memory, and the private cursors are brought up to date.
 
 use crate::ctx::Ctx;
+use crate::fds;
 use crate::shared::{self, Shared};
 use crate::state::State;
 use soloring_abi::Errno;
@@ -54,8 +55,13 @@ pub fn leave(st: &mut State) {
 fn renew(ctx: &Ctx, st: &mut State) -> Result<(), Errno> {
     let fresh = Arc::new(Shared::new(Arc::clone(&st.rings), st.ring_fd)?);
     fresh.wake_for_ring_fd();
-    // The parent's side: its descriptors are closed already, its lock may be held by nobody who is here.
-    std::mem::forget(std::mem::replace(&mut st.shared, Arc::clone(&fresh)));
+    // The parent's side: its lock may be held by nobody who is here, so only its descriptors are given up.
+    let old = std::mem::replace(&mut st.shared, Arc::clone(&fresh));
+    st.ring_fd = fresh.ring_fd;
+    for fd in [old.epfd, old.wake_fd, old.ring_fd] {
+        fds::close_private(fd);
+    }
+    std::mem::forget(old);
     shared::publish(ctx.id, &fresh);
     st.inherited = false;
     st.rings.set_shared_by_processes();

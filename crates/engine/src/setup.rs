@@ -241,7 +241,7 @@ fn publish(
 ) {
     let id = next_id();
     let mut state = State::new(id, Arc::clone(&shared), Arc::clone(&wq), rings, p.flags);
-    state.ring_fd = ring_fd;
+    state.ring_fd = shared.ring_fd;
     let ctx = Arc::new(Ctx {
         id,
         lock: CtxLock::new(state),

@@ -36,10 +36,14 @@ pub struct Shared {
     /// The program watches the ring descriptor's readiness.
     watched: AtomicBool,
     rings: Arc<Rings>,
-    ring_fd: i32,
+    /// A private duplicate of the ring's eventfd. The program closes its own number while others are still
+    /// inside the ring; a write to that number could go to whatever has taken it.
+    pub ring_fd: i32,
 }
 
 impl Shared {
+    /// `ring_fd` is the ring's eventfd by any number; it is duplicated.
+    ///
     /// # Errors
     /// EMFILE, ENFILE, ENOMEM.
     pub fn new(rings: Arc<Rings>, ring_fd: i32) -> Result<Self, Errno> {
@@ -48,6 +52,14 @@ impl Shared {
             Ok(fd) => fd,
             Err(e) => {
                 fds::close_private(epfd);
+                return Err(e);
+            }
+        };
+        let ring_fd = match fds::dup_private(ring_fd) {
+            Ok(fd) => fd,
+            Err(e) => {
+                fds::close_private(epfd);
+                fds::close_private(wake_fd);
                 return Err(e);
             }
         };
@@ -187,7 +199,8 @@ pub fn watch_ring(id: u64) {
 
 impl Drop for Shared {
     fn drop(&mut self) {
-        fds::close_private(self.wake_fd);
-        fds::close_private(self.epfd);
+        for fd in [self.wake_fd, self.epfd, self.ring_fd] {
+            fds::close_private(fd);
+        }
     }
 }

@@ -115,7 +115,7 @@ pub struct State {
     pub watch: Watch,
     /// Something may be ready right after it was armed: look before `enter` returns.
     pub recheck: bool,
-    /// The ring descriptor's eventfd and its present state.
+    /// The ring descriptor's eventfd, by the number that [`Shared`] owns (-1: closed), and its present state.
     pub ring_fd: i32,
     pub fd_signalled: bool,
     /// Requests armed in the epoll instance or with a worker.
