@@ -96,7 +96,8 @@ pub fn issue_slot(st: &mut State, slot: u32, attempt: Attempt) {
     {
         return complete(st, Some(slot), req, e.neg(), 0);
     }
-    if attempt == Attempt::First && (def.always_async || req.has(flag::FORCE_WORKER)) {
+    // An operation that always takes a worker says so, and which, when it is issued.
+    if attempt == Attempt::First && req.has(flag::FORCE_WORKER) && !def.always_async {
         let class = if def.iopoll { Class::Bounded } else { Class::Unbounded };
         // What can be polled is tried and armed instead of blocking a worker, as io-wq does.
         if !def.pollable && def.has_run && (def.block_when)(&req) {

@@ -1,7 +1,7 @@
 //! RENAMEAT, UNLINKAT, MKDIRAT, SYMLINKAT, LINKAT: names, copied at submission, changed on a worker.
 #![allow(unsafe_code)]
 
-use super::fs::{no_fixed_file, punt_unbounded};
+use super::fs::{no_fixed_file, punt_bounded};
 use super::{BASE, OpDef, must_be_zero, retry_eintr, unfailing};
 use crate::fds;
 use crate::req::{AsyncData, Req, flag};
@@ -12,7 +12,7 @@ use soloring_abi::Errno;
 use soloring_iowq::Interrupt;
 use std::ffi::CString;
 
-const PATH_OP: OpDef = OpDef { issue: punt_unbounded, has_run: true, always_async: true, ..BASE };
+const PATH_OP: OpDef = OpDef { issue: punt_bounded, has_run: true, always_async: true, ..BASE };
 
 pub const RENAMEAT: OpDef = OpDef { prep: rename_prep, run: rename_run, ..PATH_OP };
 pub const UNLINKAT: OpDef = OpDef { prep: unlink_prep, run: unlink_run, ..PATH_OP };

@@ -1,7 +1,7 @@
 //! SETXATTR, FSETXATTR, GETXATTR, FGETXATTR: names and values are copied at submission.
 #![allow(unsafe_code)]
 
-use super::fs::{no_fixed_file, punt_unbounded};
+use super::fs::{no_fixed_file, punt_bounded};
 use super::path::read_name;
 use super::{BASE, OpDef, retry_eintr, unfailing};
 use crate::opdata::XattrData;
@@ -13,7 +13,7 @@ use soloring_abi::Errno;
 use soloring_iowq::Interrupt;
 use std::ffi::CString;
 
-const BY_PATH: OpDef = OpDef { issue: punt_unbounded, has_run: true, always_async: true, ..BASE };
+const BY_PATH: OpDef = OpDef { issue: punt_bounded, has_run: true, always_async: true, ..BASE };
 const BY_FILE: OpDef = OpDef { needs_file: true, ..BY_PATH };
 
 pub const SETXATTR: OpDef = OpDef { prep: set_prep, run: set_run, ..BY_PATH };
