@@ -114,6 +114,7 @@ fn commands_and_files_that_are_refused(abi: &Abi) {
         check_eq!(ring.res(cmd(other, INQ)), err(EOPNOTSUPP), "{what}");
     }
     check_eq!(ring.res(cmd(-1, INQ)), err(EBADF));
+    check_eq!(ring.res(cmd(sys::unused_fd(), INQ)), err(EBADF));
     let (a, _b) = sys::socketpair(libc::SOCK_STREAM);
     let mut value = [1u32; 4];
     let at = value.as_mut_ptr() as u64;

@@ -90,12 +90,15 @@ fn wrong_files(abi: &Abi) {
     check_eq!(ring.res(tee(file, w, 3, 0)), err(EINVAL), "tee of a file");
     check_eq!(ring.res(tee(r, file, 3, 0)), err(EINVAL), "tee to a file");
     check_eq!(ring.res(at(w, file, 3)), err(EBADF), "the write end as input");
+    check_eq!(ring.res(splice(w, 0, file, 0, 3, 0)), err(EBADF), "and a position in it");
+    check_eq!(ring.res(splice(file, 0, r, 0, 3, 0)), err(EBADF), "a position in the read end");
     check_eq!(ring.res(at(file, r, 3)), err(EBADF), "the read end as output");
     for bad in [-1, sys::unused_fd()] {
         check_eq!(ring.res(at(bad, w, 3)), err(EBADF), "input");
         check_eq!(ring.res(at(file, bad, 3)), err(EBADF), "output");
         check_eq!(ring.res(tee(bad, w, 3, 0)), err(EBADF), "tee's input");
         check_eq!(ring.res(at(bad, w, 0)), err(EBADF), "input, nothing to move");
+        check_eq!(ring.res(at(file, bad, 0)), err(EBADF), "output, nothing to move");
     }
     let path = sys::open("/", libc::O_PATH);
     check_eq!(ring.res(at(path, w, 3)), err(EBADF), "O_PATH");

@@ -245,6 +245,7 @@ fn bad_arguments(abi: &Abi) {
     check_eq!(ring.res(waitid_to(P_PID, 1, at, WEXITED)), err(ECHILD), "no child of ours");
     check_eq!(ring.res(waitid_to(P_PID, i32::MAX, at, WEXITED)), err(ECHILD), "no process");
     check_eq!(ring.res(waitid_to(P_PID, i32::MAX, 1, WEXITED)), err(EFAULT), "and nowhere to tell");
+    check_eq!(ring.res(waitid_to(4, 0, 1, WEXITED)), err(EINVAL), "nothing is told of that");
     check_eq!(ring.res(sqe.with(|s| s.addr = 1)), err(EINVAL), "addr");
     check_eq!(ring.res(sqe.with(|s| s.buf_index = 1)), err(EINVAL), "buf_index");
     check_eq!(ring.res(sqe.with(|s| s.addr3 = 1)), err(EINVAL), "addr3");

@@ -45,7 +45,8 @@ fn issue(st: &mut State, req: &mut Req, _: Attempt) -> Outcome {
     match sys::file_kind(fd).map(|k| k.mode & libc::S_IFMT) {
         Ok(libc::S_IFSOCK) => {}
         Ok(libc::S_IFCHR) if is_null_device(fd) => return Outcome::Done(0, 0),
-        _ => return Outcome::err(Errno::EOPNOTSUPP),
+        Ok(_) => return Outcome::err(Errno::EOPNOTSUPP),
+        Err(e) => return Outcome::err(e),
     }
     match req.sqe.off as u32 {
         SIOCINQ => queue_size(fd, libc::FIONREAD).into(),

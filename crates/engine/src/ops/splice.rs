@@ -52,12 +52,17 @@ fn issue(st: &mut State, req: &mut Req, _: Attempt) -> Outcome {
         Err(e) => return Outcome::err(e),
     };
     if req.sqe.len == 0 {
-        return Outcome::Done(0, 0);
+        return sys::fcntl(req.fd(), libc::F_GETFD, 0).map(|_| 0).into();
     }
     req.data = AsyncData::Splice(Box::new(input));
     req.flags |= flag::STABLE;
     // The other end may keep it waiting for ever, whatever this one is.
     Outcome::Punt(Class::Unbounded)
+}
+
+/// Whether a file is open for more than `other`, which is one of O_RDONLY and O_WRONLY.
+fn open_beyond(fd: i32, other: i32) -> bool {
+    sys::fcntl(fd, libc::F_GETFL, 0).is_ok_and(|f| f as i32 & libc::O_ACCMODE != other)
 }
 
 fn run(req: &mut Req, interrupt: &Interrupt) -> i32 {
@@ -75,7 +80,15 @@ fn run(req: &mut Req, interrupt: &Interrupt) -> i32 {
         // SAFETY: the offsets are null or two words on our stack.
         unsafe { sys!(splice, from, at_in, to, at_out, len, flags) }
     });
-    let res = sys::as_res(done);
+    // splice(2) looks at the offsets first, the ring at what the files are open for.
+    let res = match done {
+        Err(Errno::ESPIPE)
+            if !open_beyond(from, libc::O_WRONLY) || !open_beyond(to, libc::O_RDONLY) =>
+        {
+            Errno::EBADF.neg()
+        }
+        done => sys::as_res(done),
+    };
     if res != len as i32 {
         req.flags |= flag::FAIL;
     }

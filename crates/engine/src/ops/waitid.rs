@@ -16,6 +16,7 @@ use soloring_iowq::{Class, Interrupt};
 /// IOSQE_ASYNC makes no difference: `issue` decides how to wait.
 pub const WAITID: OpDef = OpDef { prep, issue, run, has_run: true, pollable: true, ..BASE };
 
+const ECHILD: Errno = Errno(libc::ECHILD);
 const WNOHANG: u32 = libc::WNOHANG as u32;
 const WNOTHREAD: u32 = libc::__WNOTHREAD as u32;
 
@@ -56,7 +57,9 @@ fn issue(_: &mut State, req: &mut Req, _: Attempt) -> Outcome {
     let (info, result) = match ask(req, options(req) | WNOHANG) {
         Ok(info) if info.is_some() || options(req) & WNOHANG != 0 => (info, Ok(0)),
         Ok(_) => return wait_for_it(req),
-        Err(e) => (ChildInfo::default(), Err(e)),
+        Err(ECHILD) => (ChildInfo::default(), Err(ECHILD)),
+        // Nothing was looked for, so nothing is told.
+        Err(e) => return Outcome::err(e),
     };
     match info.tell(req.sqe.off) {
         Ok(()) => result.into(),
