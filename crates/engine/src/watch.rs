@@ -23,6 +23,11 @@ use crate::{fds, sys};
 use soloring_abi::Errno;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+/// So many attempts in vain, and the next ones are left out.
+const VAIN: u8 = 3;
+/// So many are left out, and the next one is made.
+const UNTRIED: u8 = 30;
+
 const EDGE: u32 = libc::EPOLLET as u32;
 
 static CLOSE_NOTIFIED: AtomicBool = AtomicBool::new(false);
@@ -74,6 +79,8 @@ struct Watch {
     listed: bool,
     /// Events that nobody waited for since the last arming.
     idle: u8,
+    /// First attempts to receive that found nothing, in a row: see [`Watches::expects_to_wait`].
+    vain: u8,
     head: u32,
     tail: u32,
     waiters: u32,
@@ -161,6 +168,7 @@ impl Watches {
             edges: false,
             listed: false,
             idle: 0,
+            vain: 0,
             head: NIL,
             tail: NIL,
             waiters: 0,
@@ -311,6 +319,28 @@ impl Watches {
     pub fn is_taken(&self, fd: i32, edges: bool) -> bool {
         let w = self.list.get(self.by_number.get(fd) as usize);
         w.is_some_and(|w| w.waiters > 0 && (edges || w.edges))
+    }
+
+    /// Whether an attempt to receive from `fd` is better left out, as the last ones found nothing: arming it
+    /// asks for its readiness anyway. Every now and then it is tried all the same.
+    #[inline]
+    pub fn expects_to_wait(&mut self, fd: i32) -> bool {
+        let found = self.by_number.get(fd);
+        let Some(w) = self.list.get_mut(found as usize) else { return false };
+        w.vain += (w.vain >= VAIN) as u8;
+        if w.vain > VAIN + UNTRIED {
+            w.vain = VAIN - 1;
+        }
+        w.vain >= VAIN
+    }
+
+    /// What a first attempt to receive from `fd` came to.
+    #[inline]
+    pub fn note_attempt(&mut self, fd: i32, vain: bool) {
+        let found = self.by_number.get(fd);
+        if let Some(w) = self.list.get_mut(found as usize) {
+            w.vain = if vain { w.vain + 1 } else { 0 };
+        }
     }
 
     /// Adds `slot` to the waiters of `watch`.
