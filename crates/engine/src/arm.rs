@@ -4,7 +4,7 @@ use crate::fds;
 use crate::req::{File, NIL, Req, flag};
 use crate::slab::Where;
 use crate::state::State;
-use crate::watch::{How, close_notified};
+use crate::watch::{How, Kind, close_notified};
 use soloring_abi::{Errno, Opcode, raw, sqe_flags};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -50,16 +50,20 @@ fn join(st: &mut State, slot: u32, req: &mut Req, events: u32) -> Result<(), Err
     let epfd = st.shared.epfd;
     let fd = req.fd();
     let edges = req.sqe.opcode == Opcode::PollAdd as u8 && req.has(flag::MULTISHOT);
-    let alone = if edges { st.watches.attach_alone(epfd, fd, events) } else { Err(Errno::EINVAL) };
+    let alone = if st.watches.is_taken(fd, edges) {
+        st.watches.attach_alone(epfd, fd, events)
+    } else {
+        Err(Errno::EINVAL)
+    };
     let watch = match alone {
         Ok(watch) => {
             req.file = File::Fd(st.watches.duplicate(watch).expect("lone watches have one"));
             watch
         }
-        // EINVAL: not meant to be alone, or epoll takes no more entries for this file.
+        // EINVAL: need not be alone, or epoll takes no more entries for this file.
         Err(Errno::EINVAL) => {
-            // POLL_FIRST, which is in ioprio, and REQUEUE: readiness has to be asked for.
-            let tried = req.sqe.ioprio == 0 && !req.has(flag::REQUEUE);
+            // POLL_FIRST, which is in ioprio, multishot polls and REQUEUE: readiness has to be asked for.
+            let tried = req.sqe.ioprio == 0 && !edges && !req.has(flag::REQUEUE);
             let how = How { tried, ours: is_ours(st, req) };
             let watch = st.watches.attach(epfd, fd, events, how, &mut st.slab)?;
             hold_watched(st, watch, req)?;
@@ -67,7 +71,12 @@ fn join(st: &mut State, slot: u32, req: &mut Req, events: u32) -> Result<(), Err
         }
         Err(e) => return Err(e),
     };
-    st.watches.enlist(watch, slot, events, is_reader(req, events));
+    let kind = match edges {
+        true => Kind::Edges,
+        false if is_reader(req, events) => Kind::Reader,
+        false => Kind::Other,
+    };
+    st.watches.enlist(watch, slot, events, kind);
     req.flags |= flag::POLLED;
     st.recheck |= req.has(flag::MULTISHOT);
     Ok(())

@@ -11,8 +11,9 @@
 //! [`Watches::closing`]. While waiters have no duplicate, the number is theirs, and arming another one
 //! on it costs nothing.
 //!
-//! **What it must not be used for.** Multishot polls report edges as they come; the readiness that MOD
-//! reports again would be a false one. Each has a watch of its own ([`Watches::attach_alone`]).
+//! **What must not be shared.** Multishot polls report edges as they come; the readiness that MOD
+//! reports again would be a false one. Such a poll has its watch for itself: who comes second gets a watch
+//! that is registered under a duplicate ([`Watches::attach_alone`]).
 //!
 //! Exclusive to the holder of the ring lock.
 
@@ -21,6 +22,11 @@ use crate::slab::Slab;
 use crate::{fds, sys};
 use soloring_abi::Errno;
 use std::sync::atomic::{AtomicBool, Ordering};
+
+/// So many attempts in vain, and the next ones are left out.
+const VAIN: u8 = 3;
+/// So many are left out, and the next one is made.
+const UNTRIED: u8 = 30;
 
 const EDGE: u32 = libc::EPOLLET as u32;
 
@@ -45,6 +51,16 @@ pub struct How {
     pub ours: bool,
 }
 
+/// How a waiter takes an event.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Kind {
+    /// It takes what is there to read; when it finds nothing, nobody else would.
+    Reader,
+    /// A multishot poll.
+    Edges,
+    Other,
+}
+
 /// One watched file.
 struct Watch {
     /// Changes with every registration: events of earlier ones are recognised as stale.
@@ -57,12 +73,14 @@ struct Watch {
     dup: i32,
     /// Events of the registration.
     mask: u32,
-    /// Serves one multishot poll only.
-    alone: bool,
+    /// Serves one multishot poll, and nobody else.
+    edges: bool,
     /// Is in `unheld`.
     listed: bool,
     /// Events that nobody waited for since the last arming.
     idle: u8,
+    /// First attempts to receive that found nothing, in a row: see [`Watches::expects_to_wait`].
+    vain: u8,
     head: u32,
     tail: u32,
     waiters: u32,
@@ -147,9 +165,10 @@ impl Watches {
             registered: -1,
             dup: -1,
             mask: 0,
-            alone: false,
+            edges: false,
             listed: false,
             idle: 0,
+            vain: 0,
             head: NIL,
             tail: NIL,
             waiters: 0,
@@ -272,7 +291,6 @@ impl Watches {
     pub fn attach_alone(&mut self, epfd: i32, fd: i32, events: u32) -> Result<u32, Errno> {
         let dup = fds::dup_private(fd)?;
         let watch = self.make(-1);
-        self.at(watch).alone = true;
         self.at(watch).dup = dup;
         if let Err(e) = self.add(epfd, watch, dup, events) {
             self.discard(watch);
@@ -297,9 +315,36 @@ impl Watches {
         }
     }
 
-    /// Adds `slot` to the waiters of `watch`. `reader`: it takes what is there to read, and finding
-    /// nothing means that nobody else would find anything.
-    pub fn enlist(&mut self, watch: u32, slot: u32, events: u32, reader: bool) {
+    /// Whether the watch of `fd` has waiters that a waiter of this kind must not come to.
+    pub fn is_taken(&self, fd: i32, edges: bool) -> bool {
+        let w = self.list.get(self.by_number.get(fd) as usize);
+        w.is_some_and(|w| w.waiters > 0 && (edges || w.edges))
+    }
+
+    /// Whether an attempt to receive from `fd` is better left out, as the last ones found nothing: arming it
+    /// asks for its readiness anyway. Every now and then it is tried all the same.
+    #[inline]
+    pub fn expects_to_wait(&mut self, fd: i32) -> bool {
+        let found = self.by_number.get(fd);
+        let Some(w) = self.list.get_mut(found as usize) else { return false };
+        w.vain += (w.vain >= VAIN) as u8;
+        if w.vain > VAIN + UNTRIED {
+            w.vain = VAIN - 1;
+        }
+        w.vain >= VAIN
+    }
+
+    /// What a first attempt to receive from `fd` came to.
+    #[inline]
+    pub fn note_attempt(&mut self, fd: i32, vain: bool) {
+        let found = self.by_number.get(fd);
+        if let Some(w) = self.list.get_mut(found as usize) {
+            w.vain = if vain { w.vain + 1 } else { 0 };
+        }
+    }
+
+    /// Adds `slot` to the waiters of `watch`.
+    pub fn enlist(&mut self, watch: u32, slot: u32, events: u32, kind: Kind) {
         let at = slot as usize;
         if self.links.len() <= at {
             self.links.resize((at + 1).next_power_of_two(), UNLINKED);
@@ -310,8 +355,10 @@ impl Watches {
         if prev == NIL {
             w.head = slot;
         }
+        w.edges = kind == Kind::Edges && w.waiters == 0;
         w.waiters += 1;
         w.idle = 0;
+        let reader = kind == Kind::Reader;
         w.others += !reader as u32;
         self.links[at] = Link { watch, prev, next: NIL, events, reader };
         if prev != NIL {
@@ -326,22 +373,22 @@ impl Watches {
     pub fn change(&mut self, epfd: i32, slot: u32, events: u32) -> Result<(), Errno> {
         let Link { watch, events: old, .. } = self.links[slot as usize];
         let w = self.at(watch);
-        let missing = if w.alone { events != w.mask } else { events & !w.mask != 0 };
+        let missing = if w.edges { events != w.mask } else { events & !w.mask != 0 };
         if old != events && missing {
-            let mask = if w.alone { events } else { w.mask | events };
+            let mask = if w.edges { events } else { w.mask | events };
             self.ask(epfd, watch, mask)?;
         }
         self.links[slot as usize].events = events;
         Ok(())
     }
 
-    /// As [`Self::change`]; a lone watch starts anew: what is ready now is reported once more.
+    /// As [`Self::change`]; a multishot poll starts anew: what is ready now is reported once more.
     ///
     /// # Errors
     /// Those of epoll_ctl(2); the waiter is as it was.
     pub fn update(&mut self, epfd: i32, slot: u32, events: u32) -> Result<(), Errno> {
         let watch = self.links[slot as usize].watch;
-        if self.at(watch).alone && self.at(watch).mask == events {
+        if self.at(watch).edges && self.at(watch).mask == events {
             return self.ask(epfd, watch, events);
         }
         self.change(epfd, slot, events)

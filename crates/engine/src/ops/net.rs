@@ -9,7 +9,7 @@ use super::sockio::{
 };
 use super::{Attempt, BASE, OpDef, Outcome, netbuf, rw};
 use crate::ops::sock::read_addr;
-use crate::req::{AsyncData, MsgData, Req, flag};
+use crate::req::{AsyncData, File, MsgData, Req, flag};
 use crate::state::State;
 use crate::usercopy;
 use soloring_abi::{Errno, IoVec, Opcode, raw, sqe_flags};
@@ -195,7 +195,29 @@ fn recv_issue(st: &mut State, req: &mut Req, attempt: Attempt) -> Outcome {
     if req.sqe.flags & sqe_flags::BUFFER_SELECT != 0 {
         return recv_provided(st, req, attempt);
     }
+    if attempt == Attempt::First && is_plain(req) {
+        return recv_first(st, req);
+    }
     recv_chosen(req)
+}
+
+/// A receive that waits when there is nothing, from a descriptor of the program's.
+fn is_plain(req: &Req) -> bool {
+    let flags = req.sqe.op_flags & !WAITALL;
+    matches!(req.file, File::Fd(_)) && flags == 0 && how(req) == 0 && !req.has(flag::NOWAIT)
+}
+
+/// The attempt is left out where it is likely to be in vain.
+fn recv_first(st: &mut State, req: &mut Req) -> Outcome {
+    let fd = req.fd();
+    if st.watches.expects_to_wait(fd) {
+        req.flags |= flag::REQUEUE;
+        st.recheck = true;
+        return Outcome::Arm(receive_events(req));
+    }
+    let outcome = recv_chosen(req);
+    st.watches.note_attempt(fd, matches!(outcome, Outcome::Arm(_)));
+    outcome
 }
 
 #[inline(never)]
