@@ -88,7 +88,8 @@ pub unsafe fn dispatch(nr: usize, args: &Args) -> isize {
             Sysno::fcntl => fcntl(a[0] as i32, a[1] as i32, a[2]),
             Sysno::epoll_ctl => epoll_ctl(a),
             Sysno::close_range => {
-                sweep::close_range(a[0] as u32, a[1] as u32, a[2] as u32, close_unless_private)
+                let (first, last, flags) = (a[0] as u32, a[1] as u32, a[2] as u32);
+                sweep::close_range(first, last, flags, note_close_range, close_unless_private)
             }
             Sysno::rt_sigaction => sigaction::raw_rt_sigaction(a),
             Sysno::rt_sigprocmask => sigprocmask(a),

@@ -4,7 +4,6 @@
 //! the range are closed as rings, our private descriptors survive, the rest goes to the kernel.
 #![allow(unsafe_code)]
 
-use crate::dispatch;
 use crate::raw;
 use soloring_engine::uapi;
 use syscalls::Sysno;
@@ -14,8 +13,15 @@ const EINVAL: isize = -(libc::EINVAL as isize);
 /// Upper bound of a brute-force walk where `/proc` is not mounted.
 const WALK_MAX: u32 = 1 << 20;
 
-/// As the system call: 0 or `-errno`. `close` is called for each open descriptor at or above the base.
-pub(crate) fn close_range(first: u32, last: u32, flags: u32, close: fn(i32)) -> isize {
+/// As the system call: 0 or `-errno`. `note` is told which of the program's own numbers go; `close` is
+/// called for each open descriptor at or above the base.
+pub(crate) fn close_range(
+    first: u32,
+    last: u32,
+    flags: u32,
+    note: fn(u32, u32),
+    close: fn(i32),
+) -> isize {
     let known = libc::CLOSE_RANGE_UNSHARE | libc::CLOSE_RANGE_CLOEXEC;
     if flags & !known != 0 || first > last {
         return EINVAL;
@@ -38,7 +44,7 @@ pub(crate) fn close_range(first: u32, last: u32, flags: u32, close: fn(i32)) -> 
     }
     let base = uapi::fd_base() as u32;
     if first < base {
-        dispatch::note_close_range(first, last.min(base - 1));
+        note(first, last.min(base - 1));
         let ret = real(first, last.min(base - 1), 0);
         if ret < 0 {
             return ret;

@@ -8,10 +8,7 @@ use crate::machine::{
     CtxLock, Mode, current_thread, heavy_available, heavy_fence, light_fence, set_heavy,
 };
 use std::hint::spin_loop;
-use std::sync::atomic::{
-    AtomicBool, AtomicU64,
-    Ordering::{Acquire, Relaxed, Release},
-};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 /// What a run came to.
@@ -73,7 +70,7 @@ pub fn fences(spoiled: Spoiled, limit: Duration) -> Found {
                     contended.0.load(Relaxed)
                 };
                 // Release pairs with the Acquire below; it says nothing about the two words.
-                memory[mine as usize % MEMORY].store(pack(mine, saw), Release);
+                memory[mine as usize % MEMORY].store(pack(mine, saw), Ordering::Release);
             }
         });
         let end = Instant::now() + limit;
@@ -84,7 +81,8 @@ pub fn fences(spoiled: Spoiled, limit: Duration) -> Found {
             heavy_fence();
             let missed = busy.0.load(Relaxed) + 1;
             let entry = loop {
-                let entry = memory[missed as usize % MEMORY].load(Acquire);
+                // Acquire: pairs with the Release with which the other thread gives its turn or its value.
+                let entry = memory[missed as usize % MEMORY].load(Ordering::Acquire);
                 if entry >> 32 >= missed || Instant::now() >= end {
                     break entry;
                 }

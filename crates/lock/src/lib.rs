@@ -36,6 +36,7 @@ mod slot;
 mod stats;
 mod tls;
 mod token;
+mod tuning;
 
 pub use ctx::{CtxLock, Reentered};
 pub use fence::{FenceSupport, fence_support};

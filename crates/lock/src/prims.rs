@@ -6,9 +6,9 @@ pub(crate) use super::futex::Futex;
 pub(crate) use std::hint::spin_loop;
 pub(crate) use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::policy::Tuning;
 use super::tls;
 use super::token::ThreadToken;
+use super::tuning::Tuning;
 use std::sync::atomic::AtomicU8;
 use syscalls::{Sysno, syscall};
 

@@ -1,9 +1,9 @@
 //! Everybody else: threads that are no ring's submitter and use it all the same.
 
-use super::World;
 use super::beat::Beat;
-use super::session::{Live, MESSAGE, MESSAGE_RING};
+use super::session::{MESSAGE, MESSAGE_RING};
 use super::work;
+use super::world::{Live, World};
 use crate::res::{Res, err};
 use crate::ring::{Ring, params};
 use crate::sqe::{SqeExt, nop};

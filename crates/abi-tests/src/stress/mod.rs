@@ -8,83 +8,16 @@ pub mod beat;
 mod foreign;
 mod session;
 mod work;
+mod world;
 
 use crate::backend::{Abi, Backend};
 use beat::Beat;
-use session::Live;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, RwLock};
 use std::time::{Duration, Instant};
-
-/// How to run.
-#[derive(Clone, Copy, Debug)]
-pub struct Plan {
-    pub seconds: u64,
-    pub submitters: usize,
-    pub foreigners: usize,
-    pub seed: u64,
-    /// Seconds without progress of any one thread after which the run is aborted.
-    pub patience_s: u64,
-    /// Rings are closed by another thread after their submitter has gone.
-    pub abandon: bool,
-}
-
-/// What all threads share.
-pub struct World {
-    pub abi: Abi,
-    pub plan: Plan,
-    pub stop: AtomicBool,
-    /// Rings in use, for the foreigners to choose from.
-    pub rings: RwLock<Vec<Arc<Live>>>,
-    counts: Mutex<BTreeMap<&'static str, u64>>,
-    wrong: Mutex<Vec<String>>,
-}
-
-/// Enough to see what is wrong.
-const WRONG_MAX: usize = 40;
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-impl World {
-    pub fn stopped(&self) -> bool {
-        self.stop.load(Ordering::Relaxed)
-    }
-
-    /// Adds a thread's counts to the run's.
-    pub fn add(&self, counts: &BTreeMap<&'static str, u64>) {
-        let mut all = lock(&self.counts);
-        for (name, n) in counts {
-            *all.entry(name).or_default() += n;
-        }
-    }
-
-    /// Notes something that must not be.
-    pub fn wrong(&self, what: String) {
-        let mut wrong = lock(&self.wrong);
-        if wrong.len() < WRONG_MAX {
-            eprintln!("WRONG: {what}");
-            wrong.push(what);
-        }
-    }
-
-    /// A ring in use, if there is one.
-    pub fn any_ring(&self, rng: &mut fastrand::Rng) -> Option<Arc<Live>> {
-        let rings = self.rings.read().unwrap_or_else(PoisonError::into_inner);
-        if rings.is_empty() { None } else { Some(Arc::clone(&rings[rng.usize(..rings.len())])) }
-    }
-
-    pub fn show(&self, ring: &Arc<Live>) {
-        self.rings.write().unwrap_or_else(PoisonError::into_inner).push(Arc::clone(ring));
-    }
-
-    pub fn hide(&self, ring: &Arc<Live>) {
-        let mut rings = self.rings.write().unwrap_or_else(PoisonError::into_inner);
-        rings.retain(|r| !Arc::ptr_eq(r, ring));
-    }
-}
+pub use world::Plan;
+use world::{World, lock};
 
 /// What a run has found.
 pub struct Outcome {

@@ -3,7 +3,7 @@
 
 use super::beat::Beat;
 use super::work::{Kind, Things, cancel_all};
-use super::{World, lock};
+use super::world::{Live, World, lock};
 use crate::res::{Res, err};
 use crate::ring::{Done, Ring, params};
 use crate::sqe::SqeExt;
@@ -12,21 +12,6 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
-
-/// What the foreigners know of a ring.
-pub struct Live {
-    pub fd: i32,
-    pub id: u64,
-    pub defer: bool,
-    /// Closed only when no foreigner is inside; otherwise closing races with them.
-    pub exact: bool,
-    /// Set after ENABLE_RINGS returned, or from the start.
-    pub enabled: AtomicBool,
-    /// Whether it is open; foreigners hold it while they are inside an exact ring.
-    pub gate: RwLock<bool>,
-    /// Messages that were sent to it with success.
-    pub sent: AtomicU64,
-}
 
 /// User data of a message: this bit, the number of the ring it is for, and its own number.
 pub const MESSAGE: u64 = 1 << 63;

@@ -1,7 +1,7 @@
 //! REGISTER_BUFFERS and its relatives.
 #![allow(unsafe_code)]
 
-use super::Arg;
+use super::arg::Arg;
 use crate::resources::{FixedBuf, Node, Table};
 use crate::state::State;
 use crate::sys::sys;

@@ -1,6 +1,6 @@
 //! REGISTER_FILES and its relatives.
 
-use super::Arg;
+use super::arg::Arg;
 use super::bufs::{read_register2, read_update2};
 use crate::filetable::{node, read_tag, replace};
 use crate::resources::Table;

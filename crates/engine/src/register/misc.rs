@@ -1,7 +1,7 @@
 //! PROBE, EVENTFD, worker limits and affinity, the wait clock.
 #![allow(unsafe_code)]
 
-use super::Arg;
+use super::arg::Arg;
 use crate::ops::msg;
 use crate::optable::TABLE;
 use crate::state::{EventFd, State};

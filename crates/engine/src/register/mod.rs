@@ -4,8 +4,9 @@ use crate::ctx::Ctx;
 use crate::enter;
 use crate::state::State;
 use soloring_abi::{Errno, extra, raw};
-use soloring_lock::{Guard, current_thread};
+use soloring_lock::Guard;
 
+mod arg;
 mod bufs;
 mod files;
 mod misc;
@@ -14,33 +15,7 @@ mod query;
 mod restrictions;
 mod sync_cancel;
 
-/// A register call's arguments, as the program gave them.
-#[derive(Clone, Copy, Debug)]
-pub struct Arg {
-    pub at: u64,
-    pub nr: u32,
-}
-
-impl Arg {
-    /// # Errors
-    /// EINVAL unless there is neither argument nor count.
-    fn none(self) -> Result<(), Errno> {
-        if self.at != 0 || self.nr != 0 { Err(Errno::EINVAL) } else { Ok(()) }
-    }
-}
-
-/// The calls that need no ring (descriptor -1).
-///
-/// # Errors
-/// EINVAL for any other, and for what they do not take; what the operation gives.
-pub fn register_blind(opcode: u32, arg: Arg) -> Result<i32, Errno> {
-    const SEND_MSG_RING: u32 = raw::io_uring_register_op::IORING_REGISTER_SEND_MSG_RING as u32;
-    match opcode {
-        SEND_MSG_RING => misc::send_msg_ring(arg),
-        extra::IORING_REGISTER_QUERY => query::query(arg),
-        _ => Err(Errno::EINVAL),
-    }
-}
+pub use arg::{Arg, lock_for_register};
 
 /// Whether the number exists at all.
 ///
@@ -65,19 +40,17 @@ pub fn register(ctx: &Ctx, opcode: u32, arg: Arg) -> Result<i32, Errno> {
     result
 }
 
-/// Takes the lock if this caller may register.
+/// The calls that need no ring (descriptor -1).
 ///
 /// # Errors
-/// As [`register`].
-pub fn lock_for_register(ctx: &Ctx, opcode: u32) -> Result<Guard<'_, State>, Errno> {
-    let guard = ctx.lock.lock().map_err(|_| Errno::EBUSY)?;
-    if guard.submitter.is_some_and(|owner| owner != current_thread()) || guard.submitter_elsewhere {
-        return Err(Errno::EEXIST);
+/// EINVAL for any other, and for what they do not take; what the operation gives.
+pub fn register_blind(opcode: u32, arg: Arg) -> Result<i32, Errno> {
+    const SEND_MSG_RING: u32 = raw::io_uring_register_op::IORING_REGISTER_SEND_MSG_RING as u32;
+    match opcode {
+        SEND_MSG_RING => misc::send_msg_ring(arg),
+        extra::IORING_REGISTER_QUERY => query::query(arg),
+        _ => Err(Errno::EINVAL),
     }
-    if guard.restricted && guard.restrictions.register_ops >> opcode & 1 == 0 {
-        return Err(Errno::EACCES);
-    }
-    Ok(guard)
 }
 
 fn dispatch(st: &mut Guard<'_, State>, opcode: u32, arg: Arg) -> Result<i32, Errno> {

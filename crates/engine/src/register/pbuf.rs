@@ -1,6 +1,7 @@
 //! REGISTER_PBUF_RING, UNREGISTER_PBUF_RING, REGISTER_PBUF_STATUS.
 
-use super::{Arg, bufs};
+use super::arg::Arg;
+use super::bufs;
 use crate::kbuf::{BufRing, Group};
 use crate::state::State;
 use crate::usercopy;

@@ -1,6 +1,6 @@
 //! IORING_REGISTER_QUERY: what this io_uring offers, asked without trying.
 
-use super::Arg;
+use super::arg::Arg;
 use crate::{enter, setup, usercopy};
 use soloring_abi::{Errno, extra, op, sqe_flags};
 

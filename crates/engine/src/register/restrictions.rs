@@ -1,6 +1,6 @@
 //! REGISTER_RESTRICTIONS: what a ring may do once it is enabled.
 
-use super::Arg;
+use super::arg::Arg;
 use crate::state::{Restrictions, State};
 use crate::usercopy;
 use soloring_abi::{Errno, extra, op, raw};

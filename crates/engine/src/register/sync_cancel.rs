@@ -1,7 +1,7 @@
 //! REGISTER_SYNC_CANCEL: cancel, and wait until what a worker was running is gone.
 #![allow(unsafe_code)]
 
-use super::{Arg, lock_for_register};
+use super::arg::{Arg, lock_for_register};
 use crate::cancel::{Criteria, cancel, resolve_file};
 use crate::ctx::Ctx;
 use crate::ops::cancel::FLAGS;

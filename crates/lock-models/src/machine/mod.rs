@@ -14,6 +14,8 @@ mod futex;
 mod guard;
 #[path = "../../../lock/src/mutex.rs"]
 mod mutex;
+#[path = "../../../lock/src/tuning.rs"]
+mod tuning;
 #[path = "../../../lock/src/policy.rs"]
 mod policy;
 #[path = "../../../lock/src/prims.rs"]

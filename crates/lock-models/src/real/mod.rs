@@ -11,6 +11,8 @@ mod ctx;
 mod guard;
 #[path = "../../../lock/src/mutex.rs"]
 mod mutex;
+#[path = "../../../lock/src/tuning.rs"]
+mod tuning;
 #[path = "../../../lock/src/policy.rs"]
 mod policy;
 mod prims;

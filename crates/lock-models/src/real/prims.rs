@@ -4,8 +4,8 @@
 pub(crate) use loom::hint::spin_loop;
 pub(crate) use loom::sync::atomic::{AtomicU64, Ordering};
 
-use super::policy::Tuning;
 use super::token::ThreadToken;
+use super::tuning::Tuning;
 use crate::trace::say;
 use std::cell::Cell;
 use std::ops::Deref;

@@ -6,8 +6,8 @@
 pub(crate) use std::hint::spin_loop;
 pub use std::sync::atomic::Ordering;
 
-use super::policy::Tuning;
 use super::token::ThreadToken;
+use super::tuning::Tuning;
 use crate::trace::{Kind, report, say};
 use shuttle::rand::{Rng, thread_rng};
 use std::cell::{Cell, RefCell, UnsafeCell};
