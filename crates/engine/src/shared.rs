@@ -2,7 +2,7 @@
 //!
 //! Workers, the reactor and other rings only enqueue here and wake; they never complete a request.
 
-use crate::req::Req;
+use crate::req::{File, Req};
 use crate::slab::ReqId;
 use crate::{fds, sys};
 use soloring_abi::{Cqe, Errno};
@@ -199,6 +199,14 @@ pub fn watch_ring(id: u64) {
 
 impl Drop for Shared {
     fn drop(&mut self) {
+        // What workers left after the ring was closed: nobody took it, and it holds its files.
+        for item in self.work.get_mut().unwrap_or_else(|e| e.into_inner()) {
+            if let TaskWork::Done { req, .. } = item {
+                if let File::Own(fd) = req.file {
+                    fds::close_private(fd);
+                }
+            }
+        }
         for fd in [self.wake_fd, self.epfd, self.ring_fd] {
             fds::close_private(fd);
         }
