@@ -7,7 +7,8 @@ const RING_FDS: &str = "the kernel counts nothing for a task that never used a r
 const PERSONALITY: &str = "refused: a thread's credentials are not ours to change";
 const TWO_SUBMITTERS: &str =
     "the child submits for itself, and the SQ thread of its parent as well: who is first differs";
-const NOT_YET: &str = "refused: not carried out yet";
+const CLONE: &str =
+    "the kernel refuses another address space; here the child has copies of buffers and ring alike";
 
 /// Stands between the answers of a cell that has several.
 const OR: &str = " or ";
@@ -18,8 +19,9 @@ pub fn with_alternatives(flags: &str, caller: &str, action: &str, said: String) 
     let all: &[&str] = match action {
         _ if !flags.starts_with("SQPOLL") || caller != "other process" => &[],
         "enter: submit" | "enter: submit and wait" => &["ok 1", "ok"],
-        "msg_ring: out of it, data" => &["EBADF", "ok", "EOPNOTSUPP", "no completion (-5000)"],
-        "msg_ring: out of it, file" => &["EBADF", "ok", "EOPNOTSUPP", "no completion (-5000)"],
+        "msg_ring: out of it, data" | "msg_ring: out of it, file" => {
+            &["EBADF", "ok", "no completion (-5000)"]
+        }
         _ => &[],
     };
     if all.contains(&&*said) { all.join(OR) } else { said }
@@ -31,10 +33,6 @@ pub fn note(flags: &str, caller: &str, action: &str, kernel: &str, ours: &str) -
     if ours.contains(OR) {
         return TWO_SUBMITTERS;
     }
-    let two_rings = action.starts_with("msg_ring: ") || action.starts_with("clone: ");
-    if two_rings && (ours == "EOPNOTSUPP" || ours == "EINVAL") {
-        return NOT_YET;
-    }
     if flags == "SQPOLL|SINGLE_ISSUER" {
         let given_back = action == "setup: flags given back" && ours == "SQPOLL";
         if given_back || (stranger && kernel == "EEXIST" && ours != "EEXIST") {
@@ -45,6 +43,7 @@ pub fn note(flags: &str, caller: &str, action: &str, kernel: &str, ours: &str) -
         ("register: iowq affinity", "EINVAL", "ok") if stranger => IOWQ,
         ("unregister: ring fds", "ok", "ok 1") if stranger => RING_FDS,
         ("register: personality", "ok 1", "EINVAL") => PERSONALITY,
+        (_, "EINVAL", "ok") if caller == "other process" && action.starts_with("clone: ") => CLONE,
         _ => "",
     }
 }
