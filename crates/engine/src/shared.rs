@@ -201,10 +201,10 @@ impl Drop for Shared {
     fn drop(&mut self) {
         // What workers left after the ring was closed: nobody took it, and it holds its files.
         for item in self.work.get_mut().unwrap_or_else(|e| e.into_inner()) {
-            if let TaskWork::Done { req, .. } = item {
-                if let File::Own(fd) = req.file {
-                    fds::close_private(fd);
-                }
+            if let TaskWork::Done { req, .. } = item
+                && let File::Own(fd) = req.file
+            {
+                fds::close_private(fd);
             }
         }
         for fd in [self.wake_fd, self.epfd, self.ring_fd] {
