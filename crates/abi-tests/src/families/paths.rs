@@ -13,6 +13,9 @@ use soloring_abi::{Opcode, Sqe};
 use std::ffi::{CStr, CString};
 use std::path::Path;
 
+/// Makes one field of an entry bad.
+type Change = fn(&mut Sqe);
+
 fn rename(from: i32, old: &CStr, to: i32, new: &CStr, flags: u32) -> Sqe {
     op(Opcode::Renameat, from, old.as_ptr() as u64, to as u32, new.as_ptr() as u64)
         .with(|s| s.op_flags = flags)
@@ -203,7 +206,7 @@ fn unused_fields_are_zero(abi: &Abi) {
     let mut ring = Ring::new(abi, 8);
     let (_dir, fd) = place();
     let name = c"name";
-    let bad: &[(Sqe, &[fn(&mut Sqe)])] = &[
+    let bad: &[(Sqe, &[Change])] = &[
         (mkdir(fd, name, 0o700), &[|s| s.off = 1, |s| s.op_flags = 1]),
         (unlink(fd, name, 0), &[|s| s.off = 1, |s| s.len = 1]),
         (symlink(name, fd, name), &[|s| s.len = 1, |s| s.op_flags = 1]),
