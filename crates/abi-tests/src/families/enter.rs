@@ -229,11 +229,11 @@ fn min_wait_returns_with_what_came(abi: &Abi) {
 fn min_wait_then_waits_for_the_first(abi: &Abi) {
     let mut ring = Ring::new(abi, 8);
     let t = ms(80);
+    let start = Instant::now();
     ring.submit_all(&[timeout(&t, 0, 0).ud(1)]);
     let long = ms(4000);
     let mut a = arg(Some(&long));
     a.min_wait_usec = 10_000;
-    let start = Instant::now();
     check_eq!(enter_ext(&ring, 0, 4, GETEVENTS, &a), Res(0));
     check!(start.elapsed() >= Duration::from_millis(75), "before the first completion");
     check!(start.elapsed() < Duration::from_secs(3), "at the long timeout");
