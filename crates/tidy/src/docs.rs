@@ -48,13 +48,22 @@ fn is_file_name(span: &str) -> bool {
     span.chars().all(plain) && (suffix.iter().any(|s| span.ends_with(s)) || span.ends_with('/'))
 }
 
-/// Whether `span` names something that exists, seen from the root, or inside the crate whose section it
-/// stands in.
+/// Whether `span` names something that exists: seen from the root, or inside the crate whose section it
+/// stands in. Outside the sections of crates, a mere file name may be that of any file.
 fn exists(tree: &Tree, krate: Option<&str>, span: &str) -> bool {
-    let inside = krate.is_some_and(|k| {
-        tree.exists(&format!("crates/{k}/src/{span}")) || tree.exists(&format!("crates/{k}/{span}"))
-    });
-    inside || tree.exists(span)
+    if tree.exists(span) {
+        return true;
+    }
+    match krate {
+        Some(k) => {
+            tree.exists(&format!("crates/{k}/src/{span}"))
+                || tree.exists(&format!("crates/{k}/{span}"))
+        }
+        None if !span.contains('/') => {
+            tree.files().any(|(path, _)| path.rsplit('/').next() == Some(span))
+        }
+        None => false,
+    }
 }
 
 /// Paths and links in a document that lead nowhere.
@@ -115,12 +124,12 @@ mod tests {
 
     #[test]
     fn paths_that_do_not_exist_are_found() {
-        let map = "### `crates/b`\n`ops/`, `ops/mod.rs`, `gone.rs`, `a::b`\n### `crates/a`\n\
+        let map = "`mod.rs` `none.rs`\n### `crates/b`\n`ops/`, `ops/mod.rs`, `gone.rs`, `a::b`\n### `crates/a`\n\
                    `lib.rs` `crates/a/src/x.rs` [b](crates/b) [c](crates/c) `mod.rs`\n\
                    ```\n`nothing.rs`\n```\n";
         let found = dead_paths(&tree(map), "ARCHITECTURE.md");
-        assert_eq!(found.len(), 4, "{found:?}");
-        assert!(found[0].contains("`gone.rs`") && found[1].contains("a/src/x.rs"), "{found:?}");
-        assert!(found[2].contains("`mod.rs`") && found[3].contains("crates/c"), "{found:?}");
+        let want = ["`none.rs`", "`gone.rs`", "a/src/x.rs", "`mod.rs`", "crates/c"];
+        assert_eq!(found.len(), want.len(), "{found:?}");
+        assert!(found.iter().zip(want).all(|(line, part)| line.contains(part)), "{found:?}");
     }
 }

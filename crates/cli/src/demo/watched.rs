@@ -14,9 +14,23 @@ use anyhow::{Context, Result, bail};
 /// Process group of the child that runs now, 0 for none: what an interrupt must end.
 static GROUP: AtomicI32 = AtomicI32::new(0);
 
-/// Ends the child that runs now, if one does: for a handler of interrupts.
+/// Set when an interrupt has come: its handler ends this process, and nobody else does.
+static INTERRUPTED: AtomicBool = AtomicBool::new(false);
+
+/// Ends the child that runs now, if one does: for a handler of interrupts that ends this process.
 pub fn end_now() {
+    // Release pairs with the Acquire in `leave_it_to_the_handler`: who sees the child end by this kill
+    // sees the flag as well (the kernel orders the two calls; the pairing orders the flag).
+    INTERRUPTED.store(true, Ordering::Release);
     end_group(GROUP.load(Ordering::Relaxed));
+}
+
+/// After an interrupt: waits for its handler to end the process, with the status that interrupts have.
+fn leave_it_to_the_handler() {
+    // Acquire pairs with the Release in `end_now`.
+    while INTERRUPTED.load(Ordering::Acquire) {
+        thread::park();
+    }
 }
 
 fn end_group(group: i32) {
@@ -93,6 +107,7 @@ pub fn lines(
         (outcome, said)
     });
     let status = child.wait().context("cannot be waited for")?;
+    leave_it_to_the_handler();
     if late.load(Ordering::Relaxed) {
         bail!("did not end within {} s", limit.as_secs());
     }
