@@ -13,7 +13,8 @@ pub struct LockScenario {
     pub story: &'static str,
     /// The lock is spoiled on purpose here: a checker that passes it is broken.
     pub must_fail: bool,
-    threads: usize,
+    /// Preemptions explored, quick and deep.
+    preemptions: (usize, usize),
     fences: Fences,
     tuned: Tuned,
     model: fn(),
@@ -22,7 +23,7 @@ pub struct LockScenario {
 impl LockScenario {
     pub fn check(&self, depth: Depth) -> Verdict {
         let (fences, tuned, model) = (self.fences, self.tuned, self.model);
-        check(depth.preemptions(self.threads), move || {
+        check(depth.of(self.preemptions), move || {
             set_fences(fences);
             set_tuning(tuned);
             model();
@@ -34,7 +35,7 @@ const SOUND: LockScenario = LockScenario {
     name: "",
     story: "",
     must_fail: false,
-    threads: 2,
+    preemptions: (3, 5),
     fences: Fences::Both,
     tuned: Tuned::Steady,
     model: || {},
@@ -51,7 +52,7 @@ pub const LOCK_SCENARIOS: [LockScenario; 11] = [
     LockScenario {
         name: "owner-two-foreign",
         story: "owner and two foreign lockers: exclusion, no lost wake-up",
-        threads: 3,
+        preemptions: (2, 3),
         model: owner_two_foreign,
         ..SOUND
     },
@@ -65,6 +66,7 @@ pub const LOCK_SCENARIOS: [LockScenario; 11] = [
     LockScenario {
         name: "unbias-and-bias",
         story: "a foreign locker unbiases, and biases again, while the owner is on its way in",
+        preemptions: (2, 5),
         model: unbias_and_bias,
         ..SOUND
     },
@@ -77,13 +79,14 @@ pub const LOCK_SCENARIOS: [LockScenario; 11] = [
     LockScenario {
         name: "hand-over-third",
         story: "as hand-over, with a foreign locker beside the two owners",
-        threads: 3,
+        preemptions: (1, 3),
         model: hand_over_third,
         ..SOUND
     },
     LockScenario {
         name: "owner-hands-over",
         story: "the owner gives the bias to the other thread from inside",
+        preemptions: (2, 4),
         model: owner_hands_over,
         ..SOUND
     },

@@ -122,6 +122,7 @@ macro_rules! parking_scheme {
 
         impl Scheme for $name {
             const NAME: &'static str = $label;
+            const PARKS: bool = true;
 
             fn create(setup: Setup, creator: &Arc<Task>) -> Self {
                 Self(Parking::new($rules, setup, creator))

@@ -158,8 +158,9 @@ pub fn lock(heavy: Heavy, foreign: u64, limit: Duration) -> Found {
                             stop.store(true, Relaxed);
                         }
                     } else {
-                        // Leave the owner enough acquisitions for the bias to pay.
-                        for _ in 0..20 + counted % 20 {
+                        // Come back soon, at all moments of the owner's first attempts after this visit: its
+                        // cache lines are on the way then, which is when a missing fence shows.
+                        for _ in 0..counted % 16 {
                             spin_loop();
                         }
                     }

@@ -105,13 +105,11 @@ pub enum Depth {
 }
 
 impl Depth {
-    /// For an exhaustive model of so many threads.
-    pub fn preemptions(self, threads: usize) -> usize {
-        match (self, threads) {
-            (Depth::Quick, ..=2) => 3,
-            (Depth::Quick, _) => 2,
-            (Depth::Deep, ..=2) => 5,
-            (Depth::Deep, _) => 3,
+    /// The first of the two, or the second.
+    pub fn of(self, (quick, deep): (usize, usize)) -> usize {
+        match self {
+            Depth::Quick => quick,
+            Depth::Deep => deep,
         }
     }
 

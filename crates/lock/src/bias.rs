@@ -64,19 +64,26 @@ impl Snapshot {
     }
 }
 
-/// The word itself.
+/// The number of a closing of the path.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Closing(pub(crate) u64);
+
+/// The word itself, and how often it has been closed to its owner by others.
 #[derive(Debug)]
-pub(crate) struct BiasWord(AtomicU64);
+pub(crate) struct BiasWord {
+    word: AtomicU64,
+    closings: AtomicU64,
+}
 
 impl BiasWord {
     pub(crate) fn new() -> Self {
-        Self(AtomicU64::new(UNBIASED))
+        Self { word: AtomicU64::new(UNBIASED), closings: AtomicU64::new(0) }
     }
 
     /// A hint for anyone; the truth for the holder of the mutex, since nobody else writes.
     #[inline(always)]
     pub(crate) fn peek(&self) -> Snapshot {
-        Snapshot(self.0.load(Ordering::Relaxed))
+        Snapshot(self.word.load(Ordering::Relaxed))
     }
 
     /// The owner's decisive look, after its `busy` and the light fence: is the word still what it was?
@@ -86,24 +93,40 @@ impl BiasWord {
         // Acquire pairs with the Release in `reopen`: what the last holder by the mutex did to the
         // state happens before what the owner does now. The order against our own `busy` is not
         // Acquire's to give; it comes from the fences.
-        self.0.load(Ordering::Acquire) == seen.0
+        self.word.load(Ordering::Acquire) == seen.0
     }
 
     /// Closes the biased path. The caller holds the mutex and the word is biased. Relaxed: its order
     /// against the look at `busy` comes from the heavy fence that follows (a foreign locker), or does
     /// not matter (the owner itself, who alone reads the flag to decide anything).
     pub(crate) fn close(&self, seen: Snapshot) {
-        self.0.store(seen.0 | CLOSED, Ordering::Relaxed);
+        self.word.store(seen.0 | CLOSED, Ordering::Relaxed);
+    }
+
+    /// Gives the closing just made its number, for the owner to acknowledge.
+    pub(crate) fn number_closing(&self) -> Closing {
+        let closing = self.closings.load(Ordering::Relaxed).wrapping_add(1);
+        // Release pairs with the Acquire in `last_closing`: an owner that has read this number has also
+        // seen the path closed, so that no later look of it finds the path as it was before. Without it
+        // the owner could acknowledge and then walk in.
+        self.closings.store(closing, Ordering::Release);
+        Closing(closing)
+    }
+
+    /// The last numbered closing.
+    pub(crate) fn last_closing(&self) -> Closing {
+        // Acquire: see `number_closing`.
+        Closing(self.closings.load(Ordering::Acquire))
     }
 
     /// Opens the biased path again. The caller holds the mutex and the lock, which is biased.
     #[inline(always)]
     pub(crate) fn reopen(&self) {
-        let seen = self.0.load(Ordering::Relaxed);
+        let seen = self.word.load(Ordering::Relaxed);
         debug_assert!(seen != UNBIASED);
         // Release pairs with the Acquire in `still`. Without it the owner could enter and not see what
         // this holder wrote to the state.
-        self.0.store(seen & !CLOSED, Ordering::Release);
+        self.word.store(seen & !CLOSED, Ordering::Release);
     }
 
     /// Makes `owner` the owner, the path still closed: the caller holds the mutex and the lock, and
@@ -111,12 +134,12 @@ impl BiasWord {
     pub(crate) fn set(&self, owner: ThreadToken, slot: SlotIndex) {
         let slot_bit = if slot == SlotIndex::First { 0 } else { SLOT };
         // Relaxed: nobody acts on a closed word but the mutex holders, who synchronise by the mutex.
-        self.0.store(owner.bits() | slot_bit | CLOSED, Ordering::Relaxed);
+        self.word.store(owner.bits() | slot_bit | CLOSED, Ordering::Relaxed);
     }
 
     /// Makes the lock a mutex. The caller holds the mutex and the lock, and the path was closed with a
     /// heavy fence before (or was never open), so no owner can still be on its way in.
     pub(crate) fn clear(&self) {
-        self.0.store(UNBIASED, Ordering::Relaxed);
+        self.word.store(UNBIASED, Ordering::Relaxed);
     }
 }

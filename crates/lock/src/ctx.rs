@@ -7,8 +7,8 @@ use super::guard::{Guard, Hold};
 use super::mutex::Mutex;
 use super::policy::{Policy, Tally};
 use super::prims::{
-    SPINS_MAX, ValueCell, current_thread, heavy_available, heavy_fence, light_fence, mutex_forced,
-    now_ns, prepare, spin_loop, token_bits,
+    SPINS_MAX, ValueCell, current_thread, handshake_looks, heavy_available, heavy_fence,
+    light_fence, mutex_forced, now_ns, prepare, spin_loop, token_bits,
 };
 use super::slot::{Entered, OwnerSlot};
 use super::stats::{LockMode, LockStats};
@@ -37,7 +37,18 @@ enum Entry {
     /// The lock is held.
     Inside(Hold),
     /// A foreign locker has closed the owner's path; the owner may still be inside.
-    Closed { seen: Snapshot, fenced: bool },
+    Closed { seen: Snapshot, passed: Passed },
+}
+
+/// How a foreign locker knows that the owner has seen the path closed.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Passed {
+    /// The owner has said so.
+    Acknowledged,
+    /// By the heavy fence.
+    Fenced,
+    /// By a substitute, this one time: the kernel has refused the fence.
+    Refused,
 }
 
 /// What the holder of the mutex writes.
@@ -70,7 +81,8 @@ unsafe impl<T: Send> Sync for CtxLock<T> {}
 
 #[cold]
 #[inline(never)]
-fn wake_foreign(slot: &OwnerSlot) {
+fn wake_foreign(bias: &BiasWord, slot: &OwnerSlot) {
+    slot.acknowledge(bias.last_closing());
     slot.wake();
 }
 
@@ -251,7 +263,7 @@ impl<T> CtxLock<T> {
         // wakes, or the foreign locker sees us outside and does not sleep. Without it: lost wake-up.
         light_fence();
         if self.bias.peek().is_closed() {
-            wake_foreign(slot);
+            wake_foreign(&self.bias, slot);
         }
     }
 
@@ -293,18 +305,18 @@ impl<T> CtxLock<T> {
     #[inline(always)]
     fn lock_by_mutex(&self) -> Result<Hold, Reentered> {
         let me = current_thread();
-        self.refuse_if_inside(me)?;
+        self.stand_outside(me)?;
         let waited_ns = self.shared.mutex.lock(me)?;
         if waited_ns != 0 {
             self.shared.waited_ns.add(waited_ns);
         }
         let hold = match self.close_path(me) {
             Entry::Inside(hold) => hold,
-            Entry::Closed { seen, fenced } => {
+            Entry::Closed { seen, passed } => {
                 if self.slot(seen.slot()).look().is_some() {
                     self.wait_idle(seen);
                 }
-                self.enter_foreign(seen, fenced)
+                self.enter_foreign(seen, passed)
             }
         };
         Ok(hold)
@@ -312,14 +324,14 @@ impl<T> CtxLock<T> {
 
     fn try_lock_by_mutex(&self) -> Result<Option<Hold>, Reentered> {
         let me = current_thread();
-        self.refuse_if_inside(me)?;
+        self.stand_outside(me)?;
         if self.shared.mutex.try_lock(me)?.is_none() {
             return Ok(None);
         }
         let hold = match self.close_path(me) {
             Entry::Inside(hold) => hold,
-            Entry::Closed { seen, fenced } if self.slot(seen.slot()).look().is_none() => {
-                self.enter_foreign(seen, fenced)
+            Entry::Closed { seen, passed } if self.slot(seen.slot()).look().is_none() => {
+                self.enter_foreign(seen, passed)
             }
             Entry::Closed { .. } => {
                 self.bias.reopen();
@@ -330,14 +342,20 @@ impl<T> CtxLock<T> {
         Ok(Some(hold))
     }
 
-    /// A handler that interrupted its own thread's biased critical section must not queue for the
-    /// mutex: whoever holds that waits for this very section to end.
-    fn refuse_if_inside(&self, me: ThreadToken) -> Result<(), Reentered> {
+    /// First step of an acquisition by the mutex: is the caller the owner, inside already? A handler
+    /// that interrupted its own thread's biased critical section must not queue for the mutex: whoever
+    /// holds that waits for this very section to end. If the caller is the owner and outside, a foreign
+    /// locker that is closing the path needs no fence to know.
+    fn stand_outside(&self, me: ThreadToken) -> Result<(), Reentered> {
         let seen = self.bias.peek();
         // While a thread is inside by the biased path the word names it as the owner: taking the bias
         // away waits until it is outside.
-        if seen.is_owned_by(me) && self.slot(seen.slot()).is_mine_and_busy() {
-            return Err(Reentered);
+        if seen.is_owned_by(me) {
+            let slot = self.slot(seen.slot());
+            if slot.is_mine_and_busy() {
+                return Err(Reentered);
+            }
+            slot.acknowledge(self.bias.last_closing());
         }
         Ok(())
     }
@@ -356,25 +374,49 @@ impl<T> CtxLock<T> {
             self.shared.owner_taken.add(1);
             return Entry::Inside(Hold::OwnerMutex);
         }
+        Entry::Closed { seen, passed: self.pass_owner(seen) }
+    }
+
+    /// Waits until what the owner did before it could see the path closed is visible here, and what
+    /// it does from now on sees that.
+    fn pass_owner(&self, seen: Snapshot) -> Passed {
+        let tally = &self.shared.tally;
+        // An owner that keeps locking says so within a microsecond; the fence may take ten.
+        if tally.wants_handshake() {
+            let (slot, closing) = (self.slot(seen.slot()), self.bias.number_closing());
+            for look in 0..handshake_looks() {
+                if look > 0 {
+                    spin_loop();
+                }
+                if slot.has_acknowledged(closing) {
+                    tally.handshake(true);
+                    return Passed::Acknowledged;
+                }
+            }
+            tally.handshake(false);
+        }
         // With the light fences of the owner's way in and way out.
-        let fenced = if self.shared.tally.wants_sample() {
+        let fenced = if tally.wants_sample() {
             let start = now_ns();
             let fenced = heavy_fence();
-            self.shared.tally.sample(now_ns().wrapping_sub(start));
+            tally.sample(now_ns().wrapping_sub(start));
             fenced
         } else {
             heavy_fence()
         };
-        Entry::Closed { seen, fenced }
+        if fenced { Passed::Fenced } else { Passed::Refused }
     }
 
     /// Third step, of a foreign locker only: the path is closed and the owner was seen outside.
-    fn enter_foreign(&self, seen: Snapshot, fenced: bool) -> Hold {
+    fn enter_foreign(&self, seen: Snapshot, passed: Passed) -> Hold {
         let shared = &self.shared;
         shared.foreign.add(1);
-        shared.heavy_fences.add(1);
-        if fenced {
-            if !shared.tally.foreign_while_biased(self.slot(seen.slot()).elided()) {
+        if passed != Passed::Acknowledged {
+            shared.heavy_fences.add(1);
+        }
+        if passed != Passed::Refused {
+            let elided = self.slot(seen.slot()).elided();
+            if !shared.tally.foreign_while_biased(elided, passed == Passed::Fenced) {
                 return Hold::Foreign;
             }
             shared.tally.lost();

@@ -61,6 +61,13 @@ pub(crate) fn heavy_fence() -> bool {
     false
 }
 
+/// How often a foreign locker looks whether the owner has seen the path closed, before it issues the
+/// heavy fence: for about a microsecond.
+#[inline]
+pub(crate) fn handshake_looks() -> u32 {
+    40
+}
+
 /// Used once per lock at most: when membarrier is refused although it was granted before. The owner
 /// may at this moment have its `busy = 1` still in the store buffer of its core; store buffers drain
 /// within microseconds whatever the thread does next, so after two milliseconds what the owner wrote

@@ -1,7 +1,7 @@
 //! The shim: what the lock takes from the machine. The models put their own file in this place.
 #![allow(unsafe_code)]
 
-pub(crate) use super::fence::{heavy_available, heavy_fence, light_fence};
+pub(crate) use super::fence::{handshake_looks, heavy_available, heavy_fence, light_fence};
 pub(crate) use super::futex::Futex;
 pub(crate) use std::hint::spin_loop;
 pub(crate) use std::sync::atomic::{AtomicU64, Ordering};

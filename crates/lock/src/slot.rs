@@ -4,14 +4,18 @@
 //! leaving takes 1 away again, so half of it is the number of attempts. One word is flag and count: the
 //! count costs the owner no store of its own.
 
+use super::bias::Closing;
 use super::cells::Counter;
-use super::prims::{Futex, Ordering};
+use super::prims::{AtomicU64, Futex, Ordering};
 
 #[derive(Debug)]
 pub(crate) struct OwnerSlot {
     busy: Futex,
     /// Attempts that found the path closed at the second look. Written by the owner.
     failed: Counter,
+    /// The last closing of the path (`BiasWord::close` numbers them) that the owner has seen while it
+    /// was outside. Written by the owner.
+    seen_closing: AtomicU64,
     /// Whose slot it is, as token bits; 0: nobody's yet. Written by holders of the mutex.
     pub(crate) token: Counter,
     /// Who is to be the owner after this critical section, as token bits; 0: nobody. Only meaningful
@@ -33,6 +37,7 @@ impl OwnerSlot {
         Self {
             busy: Futex::new(0),
             failed: Counter::default(),
+            seen_closing: AtomicU64::new(0),
             token: Counter::default(),
             wish: Counter::default(),
         }
@@ -63,6 +68,20 @@ impl OwnerSlot {
     /// The attempt that is being left did not come to anything.
     pub(crate) fn note_failed(&self) {
         self.failed.add(1);
+    }
+
+    /// The owner, which is outside, has seen this closing: it will not use the biased path before it
+    /// is opened again.
+    pub(crate) fn acknowledge(&self, closing: Closing) {
+        // Release pairs with the Acquire in `has_acknowledged`: what we did to the state, and that we left
+        // it, happens before what the foreign locker does.
+        self.seen_closing.store(closing.0, Ordering::Release);
+    }
+
+    /// The foreign locker's question: has the owner seen this closing, and been outside then?
+    pub(crate) fn has_acknowledged(&self, closing: Closing) -> bool {
+        // Acquire: see `acknowledge`.
+        self.seen_closing.load(Ordering::Acquire) == closing.0
     }
 
     /// Wakes the foreign locker that waits in [`OwnerSlot::sleep`].

@@ -3,29 +3,39 @@
 #[path = "../../../lock/src/fence.rs"]
 mod sound;
 
-use std::sync::atomic::{AtomicBool, Ordering, fence};
+use std::sync::atomic::{AtomicU8, Ordering, fence};
 
 pub(crate) use sound::heavy_available;
 pub(crate) use sound::light_fence;
 
-/// What stands in the foreign locker's path.
+/// How a foreign locker passes the owner.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Heavy {
-    /// membarrier, as in the lock.
+    /// As in the lock: it asks the owner, and issues membarrier if there is no answer.
+    AskThenMembarrier,
+    /// Always membarrier.
     Membarrier,
-    /// Spoiled: a full fence of the caller alone.
+    /// Spoiled: always a full fence of the caller alone.
     OwnFence,
 }
 
-/// One process, one setting: tests that spoil it run in a process of their own.
-static SPOILED: AtomicBool = AtomicBool::new(false);
+/// One process, one setting: tests that change it run one after the other.
+static HEAVY: AtomicU8 = AtomicU8::new(0);
 
 pub fn set_heavy(heavy: Heavy) {
-    SPOILED.store(heavy == Heavy::OwnFence, Ordering::Relaxed);
+    HEAVY.store(heavy as u8, Ordering::Relaxed);
+}
+
+fn is(heavy: Heavy) -> bool {
+    HEAVY.load(Ordering::Relaxed) == heavy as u8
+}
+
+pub(crate) fn handshake_looks() -> u32 {
+    if is(Heavy::AskThenMembarrier) { sound::handshake_looks() } else { 0 }
 }
 
 pub fn heavy_fence() -> bool {
-    if SPOILED.load(Ordering::Relaxed) {
+    if is(Heavy::OwnFence) {
         // No partner: that is the point.
         fence(Ordering::SeqCst);
         return true;

@@ -70,6 +70,11 @@ pub(crate) fn current_thread() -> ThreadToken {
 /// No spinning: a sleep is the interesting case.
 pub(crate) const SPINS_MAX: u32 = 0;
 
+/// One look: both answers of the owner's are interesting.
+pub(crate) fn handshake_looks() -> u32 {
+    1
+}
+
 pub(crate) fn tuning() -> Tuning {
     let foreign_window = match TUNED.get() {
         Tuned::Steady => u64::MAX,
