@@ -105,7 +105,10 @@ fn cell(verdict: &Verdict) -> String {
 
 fn explored(bounds: Bounds) -> String {
     match bounds {
-        Bounds::Preemptions(n) => format!("all, up to {n} preemptions"),
+        Bounds::Preemptions(n, None) => format!("all, up to {n} preemptions"),
+        Bounds::Preemptions(n, Some(gated)) => {
+            format!("all, up to {n} preemptions; gated {gated}")
+        }
         Bounds::Random { seed, .. } => format!("random, x86 store buffers, seed {seed:#x}"),
     }
 }

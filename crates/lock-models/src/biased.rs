@@ -48,6 +48,7 @@ impl Biased {
 
 impl Scheme for Biased {
     const NAME: &'static str = "biased";
+    const REAL: bool = true;
 
     fn create(setup: Setup, _: &Arc<Task>) -> Self {
         Self { lock: CtxLock::new(Site::default()), single_issuer: setup.single_issuer }

@@ -1,7 +1,8 @@
 //! Models of the real lock alone: what the table's scenarios do not reach, and that it needs its fences.
 
 use crate::real::{
-    CtxLock, Fences, LockMode, Mode, ThreadToken, Tuned, set_fences, set_thread, set_tuning,
+    CtxLock, Fences, LockMode, Mode, ThreadToken, Tuned, owner_gone, set_fences, set_gates,
+    set_thread, set_tuning,
 };
 use crate::trace::{Depth, Kind, Verdict, check, forget_steps, say, violate};
 use loom::thread::JoinHandle;
@@ -13,8 +14,9 @@ pub struct LockScenario {
     pub story: &'static str,
     /// The lock is spoiled on purpose here: a checker that passes it is broken.
     pub must_fail: bool,
-    /// Preemptions explored, quick and deep.
-    preemptions: (usize, usize),
+    /// Preemptions explored, quick and deep: without gates, and with.
+    plain: (usize, usize),
+    gated: (usize, usize),
     fences: Fences,
     tuned: Tuned,
     model: fn(),
@@ -23,11 +25,16 @@ pub struct LockScenario {
 impl LockScenario {
     pub fn check(&self, depth: Depth) -> Verdict {
         let (fences, tuned, model) = (self.fences, self.tuned, self.model);
-        check(depth.of(self.preemptions), move || {
-            set_fences(fences);
-            set_tuning(tuned);
-            model();
-        })
+        let explore = |preemptions, gates| {
+            check(preemptions, move || {
+                set_gates(gates);
+                set_fences(fences);
+                set_tuning(tuned);
+                model();
+            })
+        };
+        let gated = depth.of(self.gated);
+        explore(depth.of(self.plain), false).and_with_gates(gated, || explore(gated, true))
     }
 }
 
@@ -35,14 +42,15 @@ const SOUND: LockScenario = LockScenario {
     name: "",
     story: "",
     must_fail: false,
-    preemptions: (3, 5),
+    plain: (2, 5),
+    gated: (2, 3),
     fences: Fences::Both,
     tuned: Tuned::Steady,
     model: || {},
 };
 
 /// All of them.
-pub const LOCK_SCENARIOS: [LockScenario; 11] = [
+pub const LOCK_SCENARIOS: [LockScenario; 12] = [
     LockScenario {
         name: "owner-one-foreign",
         story: "owner and one foreign locker, twice each: exclusion, no lost wake-up",
@@ -52,7 +60,8 @@ pub const LOCK_SCENARIOS: [LockScenario; 11] = [
     LockScenario {
         name: "owner-two-foreign",
         story: "owner and two foreign lockers: exclusion, no lost wake-up",
-        preemptions: (2, 3),
+        plain: (2, 3),
+        gated: (1, 3),
         model: owner_two_foreign,
         ..SOUND
     },
@@ -66,7 +75,6 @@ pub const LOCK_SCENARIOS: [LockScenario; 11] = [
     LockScenario {
         name: "unbias-and-bias",
         story: "a foreign locker unbiases, and biases again, while the owner is on its way in",
-        preemptions: (2, 5),
         model: unbias_and_bias,
         ..SOUND
     },
@@ -79,14 +87,16 @@ pub const LOCK_SCENARIOS: [LockScenario; 11] = [
     LockScenario {
         name: "hand-over-third",
         story: "as hand-over, with a foreign locker beside the two owners",
-        preemptions: (1, 3),
+        plain: (1, 3),
+        gated: (1, 2),
         model: hand_over_third,
         ..SOUND
     },
     LockScenario {
         name: "owner-hands-over",
         story: "the owner gives the bias to the other thread from inside",
-        preemptions: (2, 4),
+        plain: (1, 4),
+        gated: (1, 2),
         model: owner_hands_over,
         ..SOUND
     },
@@ -100,6 +110,14 @@ pub const LOCK_SCENARIOS: [LockScenario; 11] = [
         name: "two-rings",
         story: "two owners lock both rings, named in opposite order",
         model: two_rings,
+        ..SOUND
+    },
+    LockScenario {
+        name: "answers-alone",
+        story: "no fence at all: a foreign locker goes in only when the owner has answered",
+        fences: Fences::OnlyAnswers,
+        gated: (2, 4),
+        model: answers_alone,
         ..SOUND
     },
     LockScenario {
@@ -294,6 +312,28 @@ fn try_lock() {
     if lock.lock().expect("free").mode() != Mode::BiasedOwner {
         violate(Kind::Other, "the owner's path stayed closed".into());
     }
+}
+
+/// The owner only tries, so that it never waits for a foreign locker which waits for it to go.
+fn answers_alone() {
+    let lock = owned();
+    let theirs = lock.clone();
+    let thread = spawn(FOREIGN, move || {
+        count(&theirs, FOREIGN);
+        count(&theirs, FOREIGN);
+    });
+    let mut mine = 0;
+    for _ in 0..3 {
+        if let Some(mut guard) = lock.try_lock().expect("not entered twice") {
+            tell(OWNER.1, guard.mode());
+            *guard += 1;
+            mine += 1;
+        }
+    }
+    say(OWNER.1, "has gone");
+    owner_gone();
+    thread.join().unwrap();
+    must_be(&lock, mine + 2);
 }
 
 fn two_rings() {

@@ -1,6 +1,6 @@
 //! The situations that broke the earlier schemes, each to be played with every scheme.
 
-use crate::real::set_thread;
+use crate::real::{set_gates, set_thread};
 use crate::scheme::{Entry, Scheme, Setup};
 use crate::task::Task;
 use crate::trace::{Depth, Verdict, check, forget_steps, say};
@@ -102,7 +102,18 @@ impl Scenario {
             Scenario::ExitWaitsForWorker => exit_waits_for_worker::<S>,
             Scenario::ComputingSubmitter => computing_submitter::<S>,
         };
-        check(self.preemptions(depth, S::PARKS), model)
+        let preemptions = self.preemptions(depth, S::PARKS);
+        let plain = check(preemptions, model);
+        if !S::REAL {
+            return plain;
+        }
+        let gated = preemptions - 1;
+        plain.and_with_gates(gated, || {
+            check(gated, move || {
+                set_gates(true);
+                model();
+            })
+        })
     }
 
     /// Three threads that meet in one lock have too many interleavings for the depth of two, and the

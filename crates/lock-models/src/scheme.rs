@@ -34,6 +34,8 @@ pub trait Scheme: Send + Sync + Sized + 'static {
     const NAME: &'static str;
     /// Foreign lockers wait until the submitter has run a piece of work for them.
     const PARKS: bool = false;
+    /// Not a model, but the lock's own source.
+    const REAL: bool = false;
     /// The ring exists; no submitter is recorded yet, unless the scheme does so here.
     fn create(setup: Setup, creator: &Arc<Task>) -> Self;
     /// Enters the ring state, runs `body` there, leaves.

@@ -91,8 +91,9 @@ pub fn has_reported() -> bool {
 /// How far a model is explored.
 #[derive(Clone, Copy, Debug)]
 pub enum Bounds {
-    /// Every execution with at most so many interruptions of a running thread (loom).
-    Preemptions(usize),
+    /// Every execution with at most so many interruptions of a running thread (loom): over the words
+    /// as they are, and, if there is a second number, with so many over words with gates (`real::set_gates`).
+    Preemptions(usize, Option<usize>),
     /// So many random executions from this seed (shuttle).
     Random { executions: usize, seed: u64 },
 }
@@ -141,6 +142,21 @@ pub struct Failure {
 }
 
 impl Verdict {
+    /// This exploration, and if it has found nothing, another one of the same model with gates.
+    pub fn and_with_gates(self, preemptions: usize, explore: impl FnOnce() -> Verdict) -> Verdict {
+        let Bounds::Preemptions(plain, _) = self.bounds else { return self };
+        if self.failure.is_some() {
+            return self;
+        }
+        let gated = explore();
+        Verdict {
+            executions: self.executions + gated.executions,
+            bounds: Bounds::Preemptions(plain, Some(preemptions)),
+            elapsed: self.elapsed + gated.elapsed,
+            failure: gated.failure,
+        }
+    }
+
     pub fn passed(&self) -> bool {
         self.failure.is_none()
     }
@@ -148,7 +164,7 @@ impl Verdict {
 
 /// Explores `model` under loom: every execution within so many preemptions.
 pub fn check(preemptions: usize, model: impl Fn() + Send + Sync + 'static) -> Verdict {
-    explore(Bounds::Preemptions(preemptions), move || {
+    explore(Bounds::Preemptions(preemptions, None), move || {
         let mut builder = loom::model::Builder::new();
         builder.preemption_bound = Some(preemptions);
         builder.max_branches = 10_000;

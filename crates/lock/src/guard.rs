@@ -2,51 +2,20 @@
 #![allow(unsafe_code)]
 
 use super::bias::SlotIndex;
-use super::ctx::CtxLock;
-use super::prims::{ValueAccess, note_held};
+use super::hold::{Hold, Mode};
+use super::prims::{ValueAccess, ValueCell, note_held};
+use super::raw::RawLock;
 use super::slot::Entered;
 use super::token::ThreadToken;
 use std::marker::PhantomData;
 use std::mem::ManuallyDrop;
 use std::ops::{Deref, DerefMut};
 
-/// How a guard holds its lock.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Mode {
-    /// By the mutex; the lock is not biased to anybody.
-    Mutex,
-    /// By the owner's biased path.
-    BiasedOwner,
-    /// By the mutex, the owner's path closed: a foreign locker.
-    BiasedForeign,
-    /// By the mutex, taken by the owner itself because its biased path was closed.
-    OwnerMutex,
-}
-
-/// How the lock is to be released. One byte: what out-of-line code returns must not make the inlined
-/// owner's path keep its guard in memory.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Hold {
-    /// By the mutex; nobody owns the lock.
-    Unbiased,
-    /// By the mutex; the owner holds it, its path closed.
-    OwnerMutex,
-    /// By the mutex; a foreign locker holds it, the owner's path closed.
-    Foreign,
-    /// By the biased path, with the first slot.
-    First,
-    /// By the biased path, with the second slot.
-    Second,
-    /// As `First`, and the slot says what becomes of the bias at the release.
-    FirstWithWish,
-    /// As `Second`, the same.
-    SecondWithWish,
-}
-
-/// Exclusive access to what is inside a [`CtxLock`]; releases it when dropped. Bound to its thread.
+/// Exclusive access to what is inside a `CtxLock`; releases it when dropped. Bound to its thread.
 #[must_use = "the lock is released at once"]
 pub struct Guard<'a, T> {
-    lock: &'a CtxLock<T>,
+    lock: &'a RawLock,
+    cell: &'a ValueCell<T>,
     /// Of a hold by the biased path.
     entered: Entered,
     access: ManuallyDrop<ValueAccess<T>>,
@@ -56,27 +25,23 @@ pub struct Guard<'a, T> {
 }
 
 impl<'a, T> Guard<'a, T> {
+    /// The caller has just acquired `lock`, as `hold` says, and `cell` is what it guards.
     #[inline(always)]
     pub(crate) fn new(
-        lock: &'a CtxLock<T>,
+        lock: &'a RawLock,
+        cell: &'a ValueCell<T>,
         hold: Hold,
         entered: Entered,
-        access: ValueAccess<T>,
     ) -> Self {
         note_held(1);
-        let access = ManuallyDrop::new(access);
-        Guard { lock, entered, access, hold, not_send: PhantomData }
+        let access = ManuallyDrop::new(cell.access());
+        Guard { lock, cell, entered, access, hold, not_send: PhantomData }
     }
 
     /// How the lock is held.
     #[inline]
     pub fn mode(&self) -> Mode {
-        match self.hold {
-            Hold::Unbiased => Mode::Mutex,
-            Hold::OwnerMutex => Mode::OwnerMutex,
-            Hold::Foreign => Mode::BiasedForeign,
-            _ => Mode::BiasedOwner,
-        }
+        self.hold.mode()
     }
 
     /// Records `owner` as the lock's owner: from the release of this guard on, its acquisitions take
@@ -131,7 +96,7 @@ impl<T> Deref for Guard<'_, T> {
     fn deref(&self) -> &T {
         // SAFETY: the lock is held while the guard lives, so no other reference to the value exists
         // but those borrowed from this guard.
-        unsafe { &*self.access.as_ptr(self.lock.cell()) }
+        unsafe { &*self.access.as_ptr(self.cell) }
     }
 }
 
@@ -139,6 +104,6 @@ impl<T> DerefMut for Guard<'_, T> {
     #[inline(always)]
     fn deref_mut(&mut self) -> &mut T {
         // SAFETY: as in `deref`, and the borrow of the guard is exclusive.
-        unsafe { &mut *self.access.as_ptr(self.lock.cell()) }
+        unsafe { &mut *self.access.as_ptr(self.cell) }
     }
 }

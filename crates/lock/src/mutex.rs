@@ -8,7 +8,7 @@
 //! | 0     | somebody may be asleep on the word |
 //! | 8..64 | the holder's token; 0: free (bit 0 is then 0) |
 
-use super::ctx::Reentered;
+use super::hold::Reentered;
 use super::prims::{Futex, Ordering, SPINS_MAX, now_ns, spin_loop};
 use super::token::ThreadToken;
 

@@ -12,6 +12,8 @@ mod fence;
 mod futex;
 #[path = "../../../lock/src/guard.rs"]
 mod guard;
+#[path = "../../../lock/src/hold.rs"]
+mod hold;
 #[path = "../../../lock/src/mutex.rs"]
 mod mutex;
 #[path = "../../../lock/src/tuning.rs"]
@@ -20,6 +22,8 @@ mod tuning;
 mod policy;
 #[path = "../../../lock/src/prims.rs"]
 mod prims;
+#[path = "../../../lock/src/raw.rs"]
+mod raw;
 #[path = "../../../lock/src/slot.rs"]
 mod slot;
 #[path = "../../../lock/src/stats.rs"]
@@ -28,9 +32,11 @@ mod stats;
 mod tls;
 #[path = "../../../lock/src/token.rs"]
 mod token;
+#[path = "../../../lock/src/tuning.rs"]
+mod tuning;
 
 pub use ctx::CtxLock;
 pub use fence::{Heavy, heavy_fence, set_heavy};
 pub(crate) use fence::{heavy_available, light_fence};
-pub use guard::Mode;
+pub use hold::Mode;
 pub use prims::current_thread;

@@ -9,6 +9,8 @@ mod cells;
 mod ctx;
 #[path = "../../../lock/src/guard.rs"]
 mod guard;
+#[path = "../../../lock/src/hold.rs"]
+mod hold;
 #[path = "../../../lock/src/mutex.rs"]
 mod mutex;
 #[path = "../../../lock/src/tuning.rs"]
@@ -16,17 +18,22 @@ mod tuning;
 #[path = "../../../lock/src/policy.rs"]
 mod policy;
 mod prims;
+#[path = "../../../lock/src/raw.rs"]
+mod raw;
 #[path = "../../../lock/src/slot.rs"]
 mod slot;
 #[path = "../../../lock/src/stats.rs"]
 mod stats;
 #[path = "../../../lock/src/token.rs"]
 mod token;
+#[path = "../../../lock/src/tuning.rs"]
+mod tuning;
 
-pub use ctx::{CtxLock, Reentered};
-pub use guard::{Guard, Mode};
+pub use ctx::CtxLock;
+pub use guard::Guard;
+pub use hold::{Mode, Reentered};
 pub use policy::Policy;
-pub use prims::{Fences, Tuned, set_fences, set_thread, set_tuning};
+pub use prims::{Fences, Tuned, owner_gone, set_fences, set_gates, set_thread, set_tuning};
 pub use stats::{LockMode, LockStats};
 pub use token::ThreadToken;
 

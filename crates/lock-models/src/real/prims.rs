@@ -2,7 +2,7 @@
 //! variable. Loom knows no membarrier: both fences are `fence(SeqCst)` there, and each can be left out.
 
 pub(crate) use loom::hint::spin_loop;
-pub(crate) use loom::sync::atomic::{AtomicU64, Ordering};
+pub(crate) use loom::sync::atomic::Ordering;
 
 use super::token::ThreadToken;
 use super::tuning::Tuning;
@@ -16,6 +16,9 @@ pub enum Fences {
     Both,
     WithoutLight,
     WithoutHeavy,
+    /// Neither, and none is needed: a foreign locker that gets no answer from the owner waits until
+    /// the owner has gone for good ([`owner_gone`]).
+    OnlyAnswers,
 }
 
 /// How the bias policy is tuned.
@@ -28,10 +31,66 @@ pub enum Tuned {
     Jumpy,
 }
 
+/// An atomic word, with a gate before it. Loom remembers only the last access to a word when it looks
+/// for other orders to try, so a thread that reads a word and then writes it hides from loom that another
+/// thread read it before. All passages through a gate depend on each other, which nothing can
+/// hide; and being relaxed they order nothing else.
+#[derive(Debug)]
+pub(crate) struct AtomicU64 {
+    word: loom::sync::atomic::AtomicU64,
+    gate: loom::sync::atomic::AtomicUsize,
+}
+
+impl AtomicU64 {
+    pub(crate) fn new(value: u64) -> Self {
+        Self {
+            word: loom::sync::atomic::AtomicU64::new(value),
+            gate: loom::sync::atomic::AtomicUsize::new(0),
+        }
+    }
+
+    fn pass(&self) -> &loom::sync::atomic::AtomicU64 {
+        if GATES.get() {
+            self.gate.fetch_add(1, Ordering::Relaxed);
+        }
+        &self.word
+    }
+
+    pub(crate) fn load(&self, order: Ordering) -> u64 {
+        self.pass().load(order)
+    }
+
+    pub(crate) fn store(&self, value: u64, order: Ordering) {
+        self.pass().store(value, order);
+    }
+
+    pub(crate) fn swap(&self, value: u64, order: Ordering) -> u64 {
+        self.pass().swap(value, order)
+    }
+
+    pub(crate) fn compare_exchange(
+        &self,
+        current: u64,
+        new: u64,
+        success: Ordering,
+        failure: Ordering,
+    ) -> Result<u64, u64> {
+        self.pass().compare_exchange(current, new, success, failure)
+    }
+}
+
 thread_local! {
+    static GATES: Cell<bool> = const { Cell::new(false) };
     static FENCES: Cell<Fences> = const { Cell::new(Fences::Both) };
     static TUNED: Cell<Tuned> = const { Cell::new(Tuned::Steady) };
     static CLOCK: Cell<u64> = const { Cell::new(0) };
+}
+
+/// For the check that runs on this thread of the machine: gates before the words, or not. With them loom
+/// tries every order. Without them it misses some, but a fence beside a gate orders what it
+/// would not order on a machine: some mistakes only show without.
+pub fn set_gates(gates: bool) {
+    GATES.set(gates);
 }
 
 /// For the check that runs on this thread of the machine.
@@ -42,6 +101,17 @@ pub fn set_fences(fences: Fences) {
 /// For the check that runs on this thread of the machine.
 pub fn set_tuning(tuned: Tuned) {
     TUNED.set(tuned);
+}
+
+loom::lazy_static! {
+    static ref OWNER_GONE: (loom::sync::Mutex<bool>, loom::sync::Condvar) =
+        (loom::sync::Mutex::new(false), loom::sync::Condvar::new());
+}
+
+/// In a model with [`Fences::OnlyAnswers`]: the owner will not come any more.
+pub fn owner_gone() {
+    *OWNER_GONE.0.lock().unwrap() = true;
+    OWNER_GONE.1.notify_all();
 }
 
 loom::thread_local! {
@@ -84,17 +154,25 @@ pub(crate) fn tuning() -> Tuning {
 }
 
 pub(crate) fn light_fence() {
-    if FENCES.get() != Fences::WithoutLight {
+    if matches!(FENCES.get(), Fences::Both | Fences::WithoutHeavy) {
         loom::sync::atomic::fence(Ordering::SeqCst);
     }
 }
 
 pub(crate) fn heavy_fence() -> bool {
-    if FENCES.get() != Fences::WithoutHeavy {
-        say(me(), "closes the owner's path, issues the heavy fence");
-        loom::sync::atomic::fence(Ordering::SeqCst);
-    } else {
-        say(me(), "closes the owner's path, issues no heavy fence");
+    match FENCES.get() {
+        Fences::Both | Fences::WithoutLight => {
+            say(me(), "has closed the owner's path, issues the heavy fence");
+            loom::sync::atomic::fence(Ordering::SeqCst);
+        }
+        Fences::WithoutHeavy => say(me(), "has closed the owner's path, issues no heavy fence"),
+        Fences::OnlyAnswers => {
+            say(me(), "has closed the owner's path, waits until the owner has gone");
+            let mut gone = OWNER_GONE.0.lock().unwrap();
+            while !*gone {
+                gone = OWNER_GONE.1.wait(gone).unwrap();
+            }
+        }
     }
     true
 }

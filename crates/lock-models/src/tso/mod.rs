@@ -9,6 +9,8 @@ mod cells;
 mod ctx;
 #[path = "../../../lock/src/guard.rs"]
 mod guard;
+#[path = "../../../lock/src/hold.rs"]
+mod hold;
 #[path = "../../../lock/src/mutex.rs"]
 mod mutex;
 #[path = "../../../lock/src/tuning.rs"]
@@ -16,12 +18,16 @@ mod tuning;
 #[path = "../../../lock/src/policy.rs"]
 mod policy;
 mod prims;
+#[path = "../../../lock/src/raw.rs"]
+mod raw;
 #[path = "../../../lock/src/slot.rs"]
 mod slot;
 #[path = "../../../lock/src/stats.rs"]
 mod stats;
 #[path = "../../../lock/src/token.rs"]
 mod token;
+#[path = "../../../lock/src/tuning.rs"]
+mod tuning;
 
 pub use ctx::CtxLock;
 pub use prims::{AtomicU64, Fences, Ordering, Steps, boot, drain_own, set_thread};
