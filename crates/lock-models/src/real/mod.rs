@@ -13,8 +13,6 @@ mod guard;
 mod hold;
 #[path = "../../../lock/src/mutex.rs"]
 mod mutex;
-#[path = "../../../lock/src/tuning.rs"]
-mod tuning;
 #[path = "../../../lock/src/policy.rs"]
 mod policy;
 mod prims;
