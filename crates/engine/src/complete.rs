@@ -79,7 +79,7 @@ fn complete_alone(st: &mut State, slot: u32, res: i32) {
 
 /// Completes a request that was done inline, straight from the SQ: it has no slot, no chain, and holds
 /// nothing but perhaps its copied arguments.
-#[inline]
+#[inline(always)]
 pub fn complete_inline(st: &mut State, req: &mut Req, res: i32, cflags: u32) {
     debug_assert!(req.next == NIL && !matches!(req.file, File::Own(_)));
     if req.has(flag::SKIP_CQE | flag::NOTIF) {

@@ -70,7 +70,13 @@ pub fn enter(
     let wants_events = flags & raw::IORING_ENTER_GETEVENTS != 0 && submitted == to_submit;
     // The common case of a busy ring: everything that was asked for is there, nothing else to do.
     let content = || guard.is_quiet() && guard.cq.ready(&guard.rings) >= min_complete.max(1);
-    if wants_events && !(arg == 0 && content()) {
+    if wants_events && arg == 0 && content() {
+        if guard.needs_care() {
+            leave(ctx, &mut guard);
+        }
+        return Ok(submitted);
+    }
+    if wants_events {
         let w = wait_for(&guard, min_complete, flags, arg, argsz);
         return wait_slow(ctx, guard, submitted, w);
     }
@@ -128,7 +134,7 @@ pub fn check_submitter(st: &State) -> Result<(), Errno> {
     }
 }
 
-#[inline]
+#[inline(never)]
 fn leave(ctx: &Ctx, guard: &mut Guard<'_, State>) {
     let st = &mut **guard;
     // The program may close its descriptors from here on.

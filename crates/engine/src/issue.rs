@@ -63,9 +63,8 @@ fn high_fd(opcode: u8, fd: i32) -> Result<(), Errno> {
 
 /// Issues a request that has no slot yet: the common case, straight from the SQ. `req` stays the
 /// caller's to use again.
-#[inline]
-pub fn issue_new(st: &mut State, req: &mut Req) {
-    let def = def_of(req);
+#[inline(always)]
+pub fn issue_new(st: &mut State, req: &mut Req, def: &'static OpDef) {
     if def.needs_file
         && let Err(e) = resolve_file(st, req)
     {

@@ -211,6 +211,12 @@ impl Req {
         }
     }
 
+    /// Whether it holds nothing that must be dropped.
+    #[inline]
+    pub fn is_empty(&self) -> bool {
+        matches!(self.data, AsyncData::None) && self.held_file.is_none() && self.held_buf.is_none()
+    }
+
     #[inline]
     pub fn has(&self, flag: u32) -> bool {
         self.flags & flag != 0

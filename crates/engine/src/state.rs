@@ -67,6 +67,7 @@ pub struct Leader {
 
 /// Where the reactor stands with a ring.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[repr(u8)]
 pub enum Watch {
     /// Not watched: the program comes in by itself, or nothing is armed.
     #[default]
@@ -76,74 +77,82 @@ pub enum Watch {
 }
 
 /// The guarded state of one ring.
+///
+/// In the order of declaration, which is made for the busy ring: what every enter asks for lies together, and
+/// the conditions that are all off then lie side by side, so that one load and one compare ask for all of them.
+#[repr(C)]
 pub struct State {
-    pub shared: Arc<Shared>,
-    pub wq: Arc<Wq>,
-    pub rings: Arc<Rings>,
+    // What an enter asks for ([`State::is_plain`]): eight bytes in a row.
+    /// Inherited over fork, and not used here yet.
+    pub inherited: bool,
+    /// Several processes use this ring; and this one holds its lock word right now.
+    pub multi: bool,
+    pub process_locked: bool,
+    /// The submitter is a thread of another process (this one inherited the ring).
+    pub submitter_elsewhere: bool,
+    /// The ring is closed; a waiter that is still inside finishes the teardown.
+    pub dying: bool,
+    /// Something may be ready right after it was armed: look before `enter` returns.
+    pub recheck: bool,
+    /// Work was queued that no worker was called for yet.
+    pub kick: bool,
+    pub watch: Watch,
+    // What a submission asks for ([`State::takes_plain_requests`]): four bytes in a row.
+    pub drain_active: bool,
+    pub drain_next: bool,
+    pub restricted: bool,
+    /// IORING_SETUP_IOPOLL: not every opcode is taken.
+    pub iopoll: bool,
     pub setup_flags: u32,
+    pub rings: Arc<Rings>,
+    pub shared: Arc<Shared>,
     pub submitter: Option<ThreadToken>,
     /// Private consumer cursor of the SQ.
     pub sq_head: u32,
-    pub cq: Cq,
-    pub slab: Slab,
-    pub by_user_data: Index,
-    pub by_file: Index,
-    pub timers: Timers,
-    /// Counted timeouts, ordered by the completion they wait for.
-    pub counted: BTreeSet<(u64, u32)>,
-    /// Files that armed requests wait on.
-    pub watches: Watches,
-    pub ready: VecDeque<u32>,
-    pub link: SubmitLink,
-    pub deferred: VecDeque<u32>,
-    pub drained: usize,
-    pub drain_active: bool,
-    pub drain_next: bool,
-    pub drain_disabled: bool,
-    pub files: Option<Table<FixedFile>>,
-    pub bufs: Option<Table<FixedBuf>>,
-    /// Provided buffers.
-    pub kbuf: Groups,
-    pub retired: Vec<Retired>,
-    pub eventfd: Option<EventFd>,
     /// Set while completions are posted by the submitting thread itself.
     pub inline: bool,
-    pub restrictions: Restrictions,
-    pub restricted: bool,
-    pub leader: Leader,
-    pub followers: Vec<Follower>,
-    pub watch: Watch,
-    /// Something may be ready right after it was armed: look before `enter` returns.
-    pub recheck: bool,
-    /// The ring descriptor's eventfd, by the number that [`Shared`] owns (-1: closed), and its present state.
-    pub ring_fd: i32,
-    pub fd_signalled: bool,
+    pub drain_disabled: bool,
+    pub link: SubmitLink,
+    pub cq: Cq,
     /// Requests armed in the epoll instance or with a worker.
     pub armed: usize,
     pub punted: usize,
+    pub ready: VecDeque<u32>,
+    /// Counted timeouts, ordered by the completion they wait for.
+    pub counted: BTreeSet<(u64, u32)>,
+    pub timers: Timers,
+    pub eventfd: Option<EventFd>,
+    pub leader: Leader,
+    pub followers: Vec<Follower>,
+    /// Whether this descriptor was opened O_DIRECT; asked once in a submission, forgotten at its end.
+    pub direct_hint: Option<(i32, bool)>,
+    pub files: Option<Table<FixedFile>>,
+    pub bufs: Option<Table<FixedBuf>>,
+    /// Files that armed requests wait on.
+    pub watches: Watches,
+    pub slab: Slab,
+    pub by_user_data: Index,
+    pub by_file: Index,
+    pub deferred: VecDeque<u32>,
+    pub drained: usize,
+    /// Provided buffers.
+    pub kbuf: Groups,
+    pub retired: Vec<Retired>,
+    pub restrictions: Restrictions,
+    pub wq: Arc<Wq>,
+    /// The ring descriptor's eventfd, by the number that [`Shared`] owns (-1: closed), and its present state.
+    pub ring_fd: i32,
+    pub fd_signalled: bool,
     /// timerfds for the clocks that the epoll timeout cannot express; -1 until needed.
     pub timer_fds: [i32; 3],
     pub timer_set: [u64; 3],
     /// Clock of waits in enter (IORING_REGISTER_CLOCK).
     pub wait_clock: i32,
     pub personalities: Vec<u16>,
-    /// The submitter is a thread of another process (this one inherited the ring).
-    pub submitter_elsewhere: bool,
-    /// Several processes use this ring; and this one holds its lock word right now.
-    pub multi: bool,
-    pub process_locked: bool,
-    /// Inherited over fork, and not used here yet.
-    pub inherited: bool,
-    /// Work was queued that no worker was called for yet.
-    pub kick: bool,
-    /// Whether this descriptor was opened O_DIRECT; asked once in a submission, forgotten at its end.
-    pub direct_hint: Option<(i32, bool)>,
-    /// Requests submitted, by opcode.
-    pub ops: [u64; 64],
     /// Enters that found enough completions and did not look at the epoll instance.
     pub skipped_polls: u32,
-    /// The ring is closed; a waiter that is still inside finishes the teardown.
-    pub dying: bool,
+    /// Requests submitted, by opcode.
+    pub ops: [u64; 64],
 }
 
 impl State {
@@ -159,6 +168,7 @@ impl State {
             shared,
             wq,
             rings,
+            iopoll: setup_flags & soloring_abi::raw::IORING_SETUP_IOPOLL != 0,
             setup_flags,
             submitter: None,
             sq_head: 0,
@@ -206,6 +216,41 @@ impl State {
             skipped_polls: 0,
             dying: false,
         }
+    }
+
+    /// None of the conditions that an enter has to look after: the ring of one living process, nothing to call or to
+    /// look at again.
+    #[inline(always)]
+    pub fn is_plain(&self) -> bool {
+        let conditions = [
+            self.inherited as u8,
+            self.multi as u8,
+            self.process_locked as u8,
+            self.submitter_elsewhere as u8,
+            self.dying as u8,
+            self.recheck as u8,
+            self.kick as u8,
+            self.watch as u8,
+        ];
+        u64::from_ne_bytes(conditions) == 0
+    }
+
+    /// Whether there is something to do before the lock of a ring on which nothing waits is given up.
+    #[inline(always)]
+    pub fn needs_care(&self) -> bool {
+        !self.is_plain() || self.shared.is_watched()
+    }
+
+    /// No drain, restriction or chain stands between a plain SQE and its operation.
+    #[inline(always)]
+    pub fn takes_plain_requests(&self) -> bool {
+        let conditions = [
+            self.drain_active as u8,
+            self.drain_next as u8,
+            self.restricted as u8,
+            self.iopoll as u8,
+        ];
+        u32::from_ne_bytes(conditions) == 0 && self.link.head == NIL
     }
 
     /// Nothing waits anywhere: no file, worker, timer, task work or overflow needs a look.

@@ -5,7 +5,8 @@ use crate::issue::{def_of, issue_new, run_ready};
 use crate::req::{NIL, Req, flag};
 use crate::slab::Where;
 use crate::state::State;
-use soloring_abi::{Errno, op, raw, sqe_flags};
+use soloring_abi::{Errno, Sqe, op, raw, sqe_flags};
+use std::mem::ManuallyDrop;
 
 const LINK_FLAGS: u8 = sqe_flags::IO_LINK | sqe_flags::IO_HARDLINK;
 const COMMON_FLAGS: u8 =
@@ -17,8 +18,9 @@ pub fn submit(st: &mut State, to_submit: u32) -> u32 {
     let available = st.rings.sq_tail().wrapping_sub(st.sq_head).min(entries);
     let wanted = to_submit.min(available);
     let mut taken = 0;
-    // One request in place for everything that completes inline.
-    let mut req = Req::default();
+    // One request in place for everything that completes inline. What it holds at the end is looked at
+    // below: dropping it in every submission costs more than a NOP.
+    let mut req = ManuallyDrop::new(Req::new(Sqe::default()));
     st.inline = true;
     st.direct_hint = None;
     while taken < wanted {
@@ -34,6 +36,9 @@ pub fn submit(st: &mut State, to_submit: u32) -> u32 {
             break;
         }
     }
+    if !req.is_empty() {
+        drop(ManuallyDrop::into_inner(req));
+    }
     if st.link.head != NIL {
         // A chain without an end: what is there is the chain.
         let head = st.link.head;
@@ -41,19 +46,41 @@ pub fn submit(st: &mut State, to_submit: u32) -> u32 {
         queue_slow(st, head);
     }
     st.rings.set_sq_head(st.sq_head);
-    run_ready(st);
+    if !st.ready.is_empty() {
+        run_ready(st);
+    }
     taken
 }
 
-#[inline]
+#[inline(always)]
 fn submit_one(st: &mut State, req: &mut Req) -> Result<(), Errno> {
-    st.ops[(req.sqe.opcode & 63) as usize] += 1;
-    let plain = req.sqe.flags & !sqe_flags::FIXED_FILE == 0 && st.link.head == NIL;
-    match init(st, req) {
-        Ok(()) if plain && !req.has(flag::FORCE_ASYNC) && !def_of(req).always_async => {
-            issue_new(st, req);
-            Ok(())
+    let (opcode, flags) = (req.sqe.opcode, req.sqe.flags);
+    st.ops[(opcode & 63) as usize] += 1;
+    // The plain request, in few steps. What is checked here or cannot be wrong is what `init` checks.
+    if opcode < op::LAST && flags & !sqe_flags::FIXED_FILE == 0 && st.takes_plain_requests() {
+        let def = def_of(req);
+        let no_extras = (req.sqe.ioprio == 0 || def.ioprio) && req.sqe.personality == 0;
+        if no_extras && !def.always_async {
+            return match (def.prep)(st, req) {
+                Ok(()) if !req.has(flag::FORCE_ASYNC) => {
+                    issue_new(st, req, def);
+                    Ok(())
+                }
+                Ok(()) => {
+                    queue(st, std::mem::take(req));
+                    Ok(())
+                }
+                Err(e) => fail_init(st, std::mem::take(req), e),
+            };
         }
+    }
+    submit_other(st, req)
+}
+
+/// Whatever is not plain: part of a chain, drained, restricted, with rare flags, or wrong.
+#[inline(never)]
+fn submit_other(st: &mut State, req: &mut Req) -> Result<(), Errno> {
+    match init(st, req) {
         Ok(()) => {
             queue(st, std::mem::take(req));
             Ok(())
@@ -63,7 +90,6 @@ fn submit_one(st: &mut State, req: &mut Req) -> Result<(), Errno> {
 }
 
 /// Checks the SQE, in the kernel's order.
-#[inline]
 fn init(st: &mut State, req: &mut Req) -> Result<(), Errno> {
     let flags = req.sqe.flags;
     if req.sqe.opcode >= op::LAST {
@@ -162,7 +188,8 @@ fn queue(st: &mut State, mut req: Req) {
     let links_on = req.sqe.flags & LINK_FLAGS != 0;
     if st.link.head == NIL && !links_on && !req.has(flag::FORCE_ASYNC) {
         if !def_of(&req).always_async {
-            return issue_new(st, &mut req);
+            let def = def_of(&req);
+            return issue_new(st, &mut req, def);
         }
         // Straight to a worker, without going through the ready queue.
         let slot = store(st, req);
