@@ -38,6 +38,44 @@ fn a_file_that_cannot_be_written_gets_one_line_before_the_work() {
 }
 
 #[test]
+fn a_short_bench_has_every_row() {
+    let dir = tempfile::tempdir().unwrap();
+    let json = dir.path().join("results.json");
+    let output = Command::new(env!("CARGO_BIN_EXE_soloring"))
+        .args(["bench", "--quick", "--json"])
+        .arg(&json)
+        .env("TMPDIR", dir.path())
+        .output()
+        .unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.success(), "{said}\n{}", String::from_utf8_lossy(&output.stdout));
+    let value: Value = serde_json::from_slice(&std::fs::read(&json).unwrap()).unwrap();
+    let list = |value: &Value| value.as_array().expect("a list").clone();
+    let is_positive = |value: &Value| value.as_f64().is_some_and(|number| number > 0.0);
+    let rows = list(&value["rows"]);
+    assert_eq!(rows.len(), 7);
+    for row in &rows {
+        for name in ["ours SD", "ours", "run libc SD", "run inline SD", "plain calls"] {
+            assert!(is_positive(&row["variants"][name]["ns_per_operation"]), "{name}: {row}");
+        }
+        assert!(is_positive(&row["times_as_fast"]["biased / mutex"]), "{row}");
+    }
+    let (alone, busy) = (list(&value["lock"]["alone"]), list(&value["lock"]["busy"]));
+    assert_eq!((alone.len(), busy.len()), (5, 4), "{}", value["lock"]);
+    for row in &busy {
+        assert!(
+            is_positive(&row["foreign_p50_ns"]) && is_positive(&row["foreign_p99_ns"]),
+            "{row}"
+        );
+    }
+    // A mutex needs no fence.
+    assert_eq!(busy[2]["heavy_fences"], 0, "{}", busy[2]);
+    assert!(!list(&value["memory"]).is_empty());
+    // The results alone are left.
+    assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
+}
+
+#[test]
 fn help_and_version_are_not_errors() {
     for args in [["--help"], ["--version"]] {
         let output = soloring(&args);

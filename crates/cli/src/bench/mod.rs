@@ -1,6 +1,7 @@
 //! `soloring bench`: our ring in process and through `run`, the kernel's ring, and plain system calls,
 //! all in one run and in turns.
 
+mod lock;
 mod memory;
 mod net;
 mod nop;
@@ -78,16 +79,19 @@ pub fn main(args: Args) -> Result<ExitCode> {
     };
     let results =
         rows::measure(rows::rows(&path, blocks), scale.rounds, scale.ms, dir.path(), tell);
+    tell("the lock");
+    let locks = lock::measure(args.quick, dir.path());
     tell("memory");
     let space = space::measure(scale.armed, scale.operations, dir.path());
 
-    out::line(report::text(&results, &space))?;
+    out::line(report::text(&results, &locks, &space))?;
     if let Some((file, path)) = json {
-        serde_json::to_writer_pretty(file, &report::json(&results, &space, scale.rounds, scale.ms))
+        let json = report::json(&results, &locks, &space, scale.rounds, scale.ms);
+        serde_json::to_writer_pretty(file, &json)
             .with_context(|| format!("cannot write {}", path.display()))?;
     }
     dir.close().context("cannot remove the temporary files")?;
-    if results.failed() || space.iter().any(|space| space.outcome.is_err()) {
+    if results.failed() || locks.is_err() || space.iter().any(|space| space.outcome.is_err()) {
         bail!("some variants failed, see above");
     }
     Ok(ExitCode::SUCCESS)

@@ -1,7 +1,9 @@
 //! The bench's tables and its JSON.
 
+use anyhow::Result;
 use comfy_table::{CellAlignment, Table, presets};
 use serde_json::{Map, Value, json};
+use soloring_lock_bench::Figures;
 
 use super::rows::Results;
 use super::space::Space;
@@ -36,7 +38,7 @@ fn number(value: Option<f64>) -> String {
 }
 
 /// All tables, ready to print.
-pub fn text(results: &Results, space: &[Space]) -> String {
+pub fn text(results: &Results, locks: &Result<Figures>, space: &[Space]) -> String {
     let names: Vec<&str> =
         results.variants.iter().filter(|v| !v.mutex).map(|variant| variant.name).collect();
     let head = |first: &str, rest: &[&str]| {
@@ -54,8 +56,8 @@ pub fn text(results: &Results, space: &[Space]) -> String {
         let cells = RATIOS.iter().map(|(name, base, _)| number(results.ratio(index, name, base)));
         ratios.add_row(std::iter::once(row.name.clone()).chain(cells));
     }
-    let mut lock = table(head("ring lock", &["biased ns", "mutex ns", "biased / mutex"]));
-    for (index, row) in rows().filter(|(_, row)| row.lock) {
+    let mut lock = table(head("ours SD, ring lock", &["biased ns", "mutex ns", "biased / mutex"]));
+    for (index, row) in rows() {
         lock.add_row([
             row.name.clone(),
             number(results.ns(index, "ours SD")),
@@ -63,6 +65,10 @@ pub fn text(results: &Results, space: &[Space]) -> String {
             number(results.ratio(index, "ours SD", "ours SD mutex")),
         ]);
     }
+    let locks = match locks {
+        Ok(figures) => figures.text(),
+        Err(error) => format!("failed: the lock by itself: {error:#}"),
+    };
     let mut memory = table(head(
         "memory beyond the rings",
         &["ring", "requests", "bytes", "bytes per request", "descriptors"],
@@ -86,8 +92,8 @@ pub fn text(results: &Results, space: &[Space]) -> String {
         ]);
     }
     let mut text = format!(
-        "{times}\n\n{ratios}\n\n{lock}\n\n{memory}\n\nSD: SINGLE_ISSUER and DEFER_TASKRUN. \
-         Medians over interleaved rounds; ratios are medians of the rounds' ratios.\n"
+        "{times}\n\n{ratios}\n\n{lock}\n\nSD: SINGLE_ISSUER and DEFER_TASKRUN. Medians over interleaved \
+         rounds; ratios are medians of the rounds' ratios.\n\n{locks}\n\n{memory}\n"
     );
     for (variant, error) in &results.failures {
         text.push_str(&format!("failed: {}: {error:#}\n", variant.name));
@@ -102,7 +108,13 @@ pub fn text(results: &Results, space: &[Space]) -> String {
 }
 
 /// Everything that the tables show, and the single rounds.
-pub fn json(results: &Results, space: &[Space], rounds: u32, ms: u64) -> Value {
+pub fn json(
+    results: &Results,
+    locks: &Result<Figures>,
+    space: &[Space],
+    rounds: u32,
+    ms: u64,
+) -> Value {
     let rows: Vec<Value> = results
         .rows
         .iter()
@@ -127,10 +139,8 @@ pub fn json(results: &Results, space: &[Space], rounds: u32, ms: u64) -> Value {
                     ((*head).to_owned(), json!(results.ratio(index, name, base)))
                 })
                 .collect();
-            if row.lock {
-                let ratio = results.ratio(index, "ours SD", "ours SD mutex");
-                ratios.insert("biased / mutex".to_owned(), json!(ratio));
-            }
+            let ratio = results.ratio(index, "ours SD", "ours SD mutex");
+            ratios.insert("biased / mutex".to_owned(), json!(ratio));
             json!({ "name": row.name, "variants": variants, "times_as_fast": ratios })
         })
         .collect();
@@ -149,6 +159,10 @@ pub fn json(results: &Results, space: &[Space], rounds: u32, ms: u64) -> Value {
             }),
         })
         .collect();
+    let lock = match locks {
+        Ok(figures) => json!(figures),
+        Err(error) => json!({ "error": format!("{error:#}") }),
+    };
     let failures: Vec<Value> = results
         .failures
         .iter()
@@ -160,6 +174,7 @@ pub fn json(results: &Results, space: &[Space], rounds: u32, ms: u64) -> Value {
         "rounds": rounds,
         "ms_per_round": ms,
         "rows": rows,
+        "lock": lock,
         "memory": memory,
         "failures": failures,
     })

@@ -11,8 +11,6 @@ pub struct Row {
     /// Key in the JSON and first column of the table.
     pub name: String,
     pub work: Work,
-    /// Whether the lock's two modes are compared on it.
-    pub lock: bool,
 }
 
 /// Medians are taken over rounds: ns per operation by row, variant and round.
@@ -27,16 +25,16 @@ pub struct Results {
 
 /// The rows, on a file of `blocks` blocks.
 pub fn rows(path: &Path, blocks: u64) -> Vec<Row> {
-    let row = |name: &str, work, lock| Row { name: name.to_owned(), work, lock };
+    let row = |name: &str, work| Row { name: name.to_owned(), work };
     let read = |registered| Work::Read { path: path.to_owned(), blocks, registered };
     vec![
-        row("NOP, batch 1", Work::Nop { batch: 1 }, true),
-        row("NOP, batch 8", Work::Nop { batch: 8 }, true),
-        row("NOP, batch 32", Work::Nop { batch: 32 }, true),
-        row("cached 4 KiB read, depth 32", read(false), true),
-        row("the same, registered", read(true), true),
-        row("TCP echo, 1 connection", Work::Echo { connections: 1 }, false),
-        row("TCP echo, 32 connections", Work::Echo { connections: 32 }, true),
+        row("NOP, batch 1", Work::Nop { batch: 1 }),
+        row("NOP, batch 8", Work::Nop { batch: 8 }),
+        row("NOP, batch 32", Work::Nop { batch: 32 }),
+        row("cached 4 KiB read, depth 32", read(false)),
+        row("the same, registered", read(true)),
+        row("TCP echo, 1 connection", Work::Echo { connections: 1 }),
+        row("TCP echo, 32 connections", Work::Echo { connections: 32 }),
     ]
 }
 
@@ -65,9 +63,6 @@ pub fn measure(
                 let index = (round + step) % workers.len();
                 let Some(worker) = &mut workers[index] else { continue };
                 let variant = worker.variant;
-                if variant.mutex && !row.lock {
-                    continue;
-                }
                 match worker.order(&order) {
                     Ok(Answer::Sample(sample)) => of_row[index].push(sample.ns_per_operation()),
                     Ok(_) => unreachable!("a row asks for samples"),

@@ -47,7 +47,7 @@ fn one(variant: Variant, armed: Option<Armed>, requests: u64, dir: &Path) -> Res
     let mut worker = Worker::start(variant, dir)?;
     let memory = match worker.order(&Order { work, ms: 0 })? {
         Answer::Memory(memory) => memory,
-        _ => bail!("the worker answered with a time"),
+        _ => bail!("the worker answered with something else"),
     };
     if armed.is_none() && memory.engine_requests < requests {
         bail!("{requests} requests finished, but our engine counted {}", memory.engine_requests);

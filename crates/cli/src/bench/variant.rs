@@ -128,6 +128,7 @@ impl Worker {
         let (requests, engine) = match &answer {
             Answer::Sample(sample) => (sample.requests, sample.engine_requests),
             Answer::Memory(memory) => (0, memory.engine_requests),
+            Answer::Lock(_) => (0, 0),
             Answer::Failed { why, .. } => bail!("{why}"),
         };
         match self.variant.side {

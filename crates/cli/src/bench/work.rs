@@ -30,6 +30,10 @@ pub enum Work {
     Growth {
         operations: u64,
     },
+    /// The ring lock by itself, beside other mutexes.
+    Lock {
+        quick: bool,
+    },
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -51,6 +55,7 @@ pub struct Order {
 pub enum Answer {
     Sample(Sample),
     Memory(Memory),
+    Lock(soloring_lock_bench::Figures),
     Failed { why: String, errno: Option<i32> },
 }
 

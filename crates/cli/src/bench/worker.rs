@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result};
 use soloring_engine::uapi;
+use soloring_lock_bench::Scale;
 
 use super::work::{Answer, Order, Work};
 use super::{memory, net, nop, read, ring};
@@ -75,7 +76,7 @@ fn counted<B: Backend>(backend: B, flags: u32, order: &Order) -> io::Result<Answ
             sample.lock_taken = locked().1 - taken;
         }
         Answer::Memory(memory) => memory.engine_requests = count,
-        Answer::Failed { .. } => {}
+        Answer::Lock(_) | Answer::Failed { .. } => {}
     }
     Ok(answer)
 }
@@ -92,6 +93,10 @@ fn on_ring<B: Backend>(backend: B, flags: u32, order: &Order) -> io::Result<Answ
             Answer::Memory(memory::armed(backend, flags, *kind, *requests)?)
         }
         Work::Growth { operations } => Answer::Memory(memory::growth(backend, flags, *operations)?),
+        Work::Lock { quick } => {
+            let scale = if *quick { Scale::QUICK } else { Scale::FULL };
+            Answer::Lock(soloring_lock_bench::measure(scale).map_err(io::Error::other)?)
+        }
     })
 }
 
@@ -101,8 +106,8 @@ fn plain(order: &Order) -> io::Result<Answer> {
         Work::Nop { batch } => Answer::Sample(nop::plain(*batch, ms)?),
         Work::Read { path, blocks, .. } => Answer::Sample(read::plain(path, *blocks, ms)?),
         Work::Echo { connections } => Answer::Sample(net::plain(*connections, ms)?),
-        Work::Armed { .. } | Work::Growth { .. } => {
-            return Err(io::Error::other("plain calls have no requests in flight"));
+        Work::Armed { .. } | Work::Growth { .. } | Work::Lock { .. } => {
+            return Err(io::Error::other("plain calls have no ring"));
         }
     })
 }
