@@ -106,6 +106,19 @@ impl Backend for Kernel {
     }
 }
 
+/// Why the kernel's ring cannot be tested here, when it cannot.
+pub fn kernel_refusal() -> Option<String> {
+    // SAFETY: plain numbers; all zeroes is the ABI's "nothing asked for".
+    let mut params: Params = unsafe { std::mem::zeroed() };
+    // SAFETY: a good parameter block.
+    let fd = Res(unsafe { Kernel.setup(1, &mut params) } as i64);
+    if fd.is_err() {
+        return Some(format!("io_uring_setup: {fd}"));
+    }
+    Kernel.close(fd.0 as i32);
+    None
+}
+
 /// Our ring, through the entry points that interception uses.
 pub struct Soloring;
 

@@ -1,11 +1,8 @@
 //! Runs each case in a child process: the test binary starts itself again with the case's name.
 #![allow(unsafe_code)]
 
-use crate::backend::{Backend, Kernel};
 use crate::case;
 use crate::families::FAMILIES;
-use crate::res::Res;
-use crate::ring::params;
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Command, ExitCode, Stdio};
 
@@ -60,16 +57,4 @@ pub fn run_in_child(name: &str) -> Result<String, String> {
         (_, Some(signal)) => Err(format!("{text}FAILED killed by signal {signal}\n")),
         _ => Err(text),
     }
-}
-
-/// Why the kernel's ring cannot be tested here, when it cannot.
-pub fn kernel_refusal() -> Option<String> {
-    let mut params = params(0);
-    // SAFETY: a good parameter block.
-    let fd = Res(unsafe { Kernel.setup(1, &mut params) } as i64);
-    if fd.is_err() {
-        return Some(format!("io_uring_setup: {fd}"));
-    }
-    Kernel.close(fd.0 as i32);
-    None
 }

@@ -1,6 +1,7 @@
 //! `cargo test -p soloring-abi-tests`: each case as `kernel::family::case` and `soloring::family::case`.
 
 use libtest_mimic::{Arguments, Failed, Trial};
+use soloring_abi_tests::backend::kernel_refusal;
 use soloring_abi_tests::{case, families::FAMILIES, gaps, runner};
 use std::process::ExitCode;
 
@@ -9,7 +10,7 @@ fn main() -> ExitCode {
         return status;
     }
     let args = Arguments::from_args();
-    let refusal = runner::kernel_refusal();
+    let refusal = kernel_refusal();
     let kernel_is_there = refusal.is_none();
     let mut trials = Vec::new();
     for name in case::names(FAMILIES) {

@@ -11,8 +11,9 @@ use std::time::Instant;
 
 use io_uring::{opcode, types};
 
+use crate::part::{Part, differs};
+use crate::pattern;
 use crate::queue::{Kind, Queue, checked};
-use crate::{Part, differs, pattern};
 
 const BLOCK: usize = 128 * 1024;
 const DEPTH: usize = 16;

@@ -8,8 +8,9 @@ use std::time::Instant;
 use io_uring::{opcode, types};
 
 use crate::echo_server::{self, MESSAGE};
+use crate::part::{Part, differs};
+use crate::pattern;
 use crate::queue::{Done, Kind, Queue, add_counts, checked};
-use crate::{Part, differs, pattern};
 
 struct Client {
     fd: Option<OwnedFd>,

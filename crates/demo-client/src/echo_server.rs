@@ -10,7 +10,7 @@ use std::thread::{self, JoinHandle};
 
 use io_uring::{opcode, types};
 
-use crate::differs;
+use crate::part::differs;
 use crate::queue::{Kind, Queue, checked};
 
 /// Longest message, in bytes.

@@ -6,15 +6,15 @@
 mod copy;
 mod echo_client;
 mod echo_server;
+mod part;
 mod pattern;
 mod queue;
 mod timers;
 
-use std::collections::BTreeMap;
 use std::io;
 use std::path::PathBuf;
 
-use serde::{Deserialize, Serialize};
+pub use part::Part;
 
 /// How much work to do. Sizes in bytes.
 #[derive(Clone, Debug)]
@@ -25,28 +25,6 @@ pub struct Options {
     pub connections: u32,
     pub round_trips: u32,
     pub timers: u32,
-}
-
-/// What one part of the work did. Printed as one JSON object a line by the demo program.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
-pub struct Part {
-    pub name: String,
-    /// What was done, in words.
-    pub work: String,
-    /// What was compared and found equal, in words.
-    pub checked: String,
-    /// Payload bytes that passed through the ring, both directions.
-    pub bytes: u64,
-    pub seconds: f64,
-    /// Finished requests by operation code. A multishot request counts once.
-    pub requests: BTreeMap<u8, u64>,
-}
-
-impl Part {
-    /// Finished requests of all operation codes.
-    pub fn total_requests(&self) -> u64 {
-        self.requests.values().sum()
-    }
 }
 
 /// Opens a ring and closes it again: what a program does first, and where it stops if it is refused.
@@ -62,9 +40,4 @@ pub fn run(options: &Options, mut report: impl FnMut(Part) -> io::Result<()>) ->
     report(copy::run(&options.dir, options.copy_bytes)?)?;
     report(echo_client::run(options.connections, options.round_trips)?)?;
     report(timers::run(options.timers)?)
-}
-
-/// An error that says which comparison failed.
-fn differs(what: impl Into<String>) -> io::Error {
-    io::Error::other(what.into())
 }

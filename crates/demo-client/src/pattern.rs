@@ -2,6 +2,8 @@
 
 use std::io;
 
+use crate::part::differs;
+
 /// One 64-bit step of splitmix64: a different seed gives unrelated bytes.
 fn word(seed: u64, index: u64) -> u64 {
     let mut z = seed.wrapping_add(index.wrapping_mul(0x9e37_79b9_7f4a_7c15));
@@ -26,7 +28,7 @@ pub fn check(seed: u64, got: &[u8], what: &str) -> io::Result<()> {
         let want = word(seed, index as u64).to_le_bytes();
         if chunk != &want[..chunk.len()] {
             let byte = chunk.iter().zip(want).position(|(a, b)| *a != b).unwrap_or(0);
-            return Err(crate::differs(format!("{what}: byte {} differs", index * 8 + byte)));
+            return Err(differs(format!("{what}: byte {} differs", index * 8 + byte)));
         }
     }
     Ok(())

@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 use io_uring::types::{CancelBuilder, Timespec};
 use io_uring::{opcode, squeue, types};
 
+use crate::part::{Part, differs};
 use crate::queue::{Done, Kind, Queue, add_counts, checked};
-use crate::{Part, differs};
 
 const SHORTEST_MS: u32 = 1;
 const LONGEST_MS: u32 = 120;

@@ -121,6 +121,8 @@ pub fn mark_ring(fd: i32, id: u64) {
 
 /// Takes the mark off and says what it was, so that exactly one closer wins.
 pub fn unmark(fd: i32) -> bool {
+    // Acquire pairs with the release in `mark_ring`: the closer that wins finds the ring. Release pairs with
+    // the acquire of who uses the number next: the old ring's closing comes first.
     tag(fd).is_some_and(|t| t.swap(FREE, Ordering::AcqRel) != FREE)
 }
 

@@ -35,6 +35,7 @@ fn epfd() -> Result<i32, Errno> {
     }
     let fd = fds::make_private(sys::epoll_create()?)?;
     spawn_quiet("iou-reactor".into(), move || serve(fd))?;
+    // Release: pairs with the acquire above.
     EPFD.store(fd, Ordering::Release);
     Ok(fd)
 }

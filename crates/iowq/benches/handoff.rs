@@ -4,6 +4,7 @@
 //! time inside `queue` alone, with the worker asleep. `batch`: queue 64, wait for all; per batch.
 //! The kernel's figures are a NOP with IOSQE_ASYNC, reaped by spinning on the completion ring; they
 //! are left out where the kernel refuses io_uring.
+#![allow(unsafe_code)]
 
 use criterion::{
     BenchmarkGroup, Criterion, Throughput, criterion_group, criterion_main, measurement,
@@ -122,7 +123,6 @@ impl Side for Kernel {
     fn name(&self) -> &'static str {
         "kernel io-wq"
     }
-    #[allow(unsafe_code)]
     fn post(&mut self, n: u64) {
         for _ in 0..n {
             let nop = opcode::Nop::new().build().flags(squeue::Flags::ASYNC);

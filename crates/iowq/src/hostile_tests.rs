@@ -6,6 +6,7 @@
 use crate::test_rig::{End, Rig, blocking_read, deny, in_child, pipe, rig, until};
 use crate::{CancelOutcome, Class, signal};
 use std::sync::Arc;
+// SeqCst: each access of a word pairs with all others of the test's words, which are to have one order.
 use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
 use std::time::Duration;
 use syscalls::Sysno;

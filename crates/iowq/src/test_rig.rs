@@ -4,6 +4,7 @@
 use crate::{Class, Config, Interrupt, Ticket, Work, Wq};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::sync::Arc;
+// SeqCst: each access of a word pairs with all others of the test's words, which are to have one order.
 use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::{Duration, Instant};

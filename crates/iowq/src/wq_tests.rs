@@ -5,6 +5,7 @@ use crate::park::Parker;
 use crate::test_rig::{End, Rig, blocking_read, in_child, pipe, rig, until};
 use crate::{CancelOutcome, Class, Config, Ticket, Wq};
 use std::mem::ManuallyDrop;
+// SeqCst: each access of a word pairs with all others of the test's words, which are to have one order.
 use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
 use std::sync::{Arc, Barrier, Mutex};
 use std::time::Duration;

@@ -5,6 +5,7 @@
 
 use soloring_iowq::{CancelOutcome, Class, Config, Interrupt, Ticket, Work, Wq};
 use std::sync::Arc;
+// SeqCst: each access of a word pairs with all others of the test's words, which are to have one order.
 use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering::SeqCst};
 use std::time::{Duration, Instant};
 use syscalls::{Errno, Sysno, syscall};

@@ -44,6 +44,7 @@ pub fn fence_support() -> FenceSupport {
 /// The owner's half: forbids the compiler to move memory accesses across it, and is no instruction.
 #[inline(always)]
 pub(crate) fn light_fence() {
+    // SeqCst: its partner is the heavy fence of another thread; see the head of this file.
     compiler_fence(Ordering::SeqCst);
 }
 
@@ -52,7 +53,8 @@ pub(crate) fn light_fence() {
 pub(crate) fn heavy_fence() -> bool {
     // SAFETY: membarrier reads and writes no memory of ours.
     if unsafe { syscall!(Sysno::membarrier, PRIVATE_EXPEDITED, 0, 0) }.is_ok() {
-        // The call is a full barrier for the caller; the compiler does not know that.
+        // SeqCst: the partner of every light fence. The call is a full barrier for the caller; the compiler
+        // does not know that.
         compiler_fence(Ordering::SeqCst);
         return true;
     }
@@ -74,11 +76,13 @@ pub(crate) fn handshake_looks() -> u32 {
 /// before our fence is visible, and what it reads afterwards sees what we wrote before.
 #[cold]
 fn substitute_fence() {
+    // SeqCst, here and below: in the place of the heavy fence, so the partner is the owner's light fence.
     std::sync::atomic::fence(Ordering::SeqCst);
     let two_ms = [0i64, 2_000_000];
     // SAFETY: the kernel reads one timespec from `two_ms`, which outlives the call; the null
     // pointer says that the rest of an interrupted sleep is not wanted.
     let _ = unsafe { syscall!(Sysno::nanosleep, two_ms.as_ptr(), 0) };
+    // SeqCst: as above.
     std::sync::atomic::fence(Ordering::SeqCst);
 }
 

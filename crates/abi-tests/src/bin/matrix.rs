@@ -3,13 +3,13 @@
 //! The checked-in table is made by `matrix > crates/abi-tests/data/matrix.tsv`. Where the kernel's ring
 //! is refused, its column is taken from that table. Ends with status 1 when a difference has no note.
 
-use soloring_abi_tests::backend::{Backend, Kernel, Soloring};
-use soloring_abi_tests::{matrix, runner};
+use soloring_abi_tests::backend::{Backend, Kernel, Soloring, kernel_refusal};
+use soloring_abi_tests::matrix;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
     let known = matrix::parse(include_str!("../../data/matrix.tsv"));
-    let kernel: Option<&'static dyn Backend> = match runner::kernel_refusal() {
+    let kernel: Option<&'static dyn Backend> = match kernel_refusal() {
         None => Some(&Kernel),
         Some(why) => {
             eprintln!("no ring of the kernel's here ({why}): its column is the checked-in one");

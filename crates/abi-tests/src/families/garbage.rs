@@ -139,6 +139,7 @@ fn garbage_in_the_entries(abi: &Abi) {
             }
         });
         for i in 0..2000u32 {
+            // Release pairs with the Acquire by which a ring reads its tail.
             tail.store(tail.load(Ordering::Relaxed).wrapping_add(8), Ordering::Release);
             let res = abi.enter(fd, 8, 0, if i % 2 == 0 { GETEVENTS } else { 0 });
             check!(!res.is_err(), "enter {i} = {res}");

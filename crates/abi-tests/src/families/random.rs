@@ -3,10 +3,9 @@
 //! They name only harmless things: descriptors that the case made, paths in a directory of its own, and
 //! addresses that are either its own buffers (with a guard page behind) or nobody's.
 
-use crate::backend::{Abi, Kernel};
+use crate::backend::{Abi, Kernel, kernel_refusal};
 use crate::res::{Res, err};
 use crate::ring::Ring;
-use crate::runner;
 use crate::sqe::{self, SqeExt, nop};
 use crate::sys;
 use crate::trace;
@@ -330,7 +329,7 @@ pub fn mismatches(abi: &Abi, seed: u64) -> Vec<String> {
 }
 
 fn compare(abi: &Abi, seed: u64) {
-    if runner::kernel_refusal().is_some() {
+    if kernel_refusal().is_some() {
         // Nothing to compare with: the entries must still neither crash nor hang.
         outcomes(abi, seed, 200);
         return;

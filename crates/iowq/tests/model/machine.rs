@@ -1,4 +1,5 @@
 //! The kernel as far as the pool sees it: futexes, threads, signals.
+#![allow(unsafe_code)]
 
 use crate::prims::AtomicU32;
 use shuttle::rand::{Rng, thread_rng};

@@ -155,6 +155,8 @@ pub(crate) fn tuning() -> Tuning {
 
 pub(crate) fn light_fence() {
     if matches!(FENCES.get(), Fences::Both | Fences::WithoutHeavy) {
+        // SeqCst: loom knows no membarrier, so both halves are full fences here. Its partner is the one in
+        // `heavy_fence`.
         loom::sync::atomic::fence(Ordering::SeqCst);
     }
 }
@@ -163,6 +165,7 @@ pub(crate) fn heavy_fence() -> bool {
     match FENCES.get() {
         Fences::Both | Fences::WithoutLight => {
             say(me(), "has closed the owner's path, issues the heavy fence");
+            // SeqCst: its partner is the one in `light_fence`.
             loom::sync::atomic::fence(Ordering::SeqCst);
         }
         Fences::WithoutHeavy => say(me(), "has closed the owner's path, issues no heavy fence"),
@@ -214,6 +217,8 @@ impl Futex {
 
     pub(crate) fn wait(&self, expected: u64) {
         let queue = self.queue.lock().unwrap();
+        // SeqCst pairs with whatever changed the word: the kernel looks under its bucket lock, which the
+        // waker takes after its change.
         if self.word.load(Ordering::SeqCst) as u32 == expected as u32 {
             say(me(), "sleeps");
             drop(self.woken.wait(queue).unwrap());
