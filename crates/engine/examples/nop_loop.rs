@@ -1,10 +1,12 @@
-//! Submits NOPs for ever so long: something for `perf stat` and callgrind to look at.
+//! Submits NOPs for ever so long, or reads: something for `perf stat` and callgrind to look at.
 //!
-//! `nop_loop BATCH ENTERS`; prints nanoseconds per operation.
+//! `nop_loop BATCH ENTERS [FILE]`; with a file, 4096 bytes are read from its start each time. Prints
+//! nanoseconds per operation.
 #![allow(unsafe_code)]
 
-use soloring_abi::{Params, Sqe, raw};
+use soloring_abi::{Opcode, Params, Sqe, raw};
 use soloring_engine::uapi;
+use std::os::fd::AsRawFd;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 fn main() {
@@ -31,13 +33,35 @@ fn main() {
         // SAFETY: entry `i` of the mapped SQEs.
         unsafe { (sqes as *mut Sqe).add(i as usize).write(Sqe::default()) };
     }
+    let file = std::env::args().nth(3).map(|path| std::fs::File::open(path).expect("the file"));
+    let mut buffer = vec![0u8; 4096];
+    let (opcode, file_fd, at, len) = match &file {
+        Some(file) => (Opcode::Read as u8, file.as_raw_fd(), buffer.as_mut_ptr() as u64, 4096),
+        None => (Opcode::Nop as u8, -1, 0, 0),
+    };
     let start = std::time::Instant::now();
     let mut tail = 0u32;
     for _ in 0..enters {
+        for i in 0..batch {
+            // SAFETY: an entry of the mapped SQEs, which the engine has consumed. Field by field, as a
+            // program's prep functions write it.
+            unsafe {
+                let sqe = (sqes as *mut Sqe).add((tail.wrapping_add(i) & 63) as usize);
+                (&raw mut (*sqe).opcode).write_volatile(opcode);
+                (&raw mut (*sqe).flags).write_volatile(0);
+                (&raw mut (*sqe).ioprio).write_volatile(0);
+                (&raw mut (*sqe).fd).write_volatile(file_fd);
+                (&raw mut (*sqe).off).write_volatile(0);
+                (&raw mut (*sqe).addr).write_volatile(at);
+                (&raw mut (*sqe).len).write_volatile(len);
+                (&raw mut (*sqe).op_flags).write_volatile(0);
+                (&raw mut (*sqe).user_data).write_volatile(u64::from(tail));
+            }
+        }
         tail = tail.wrapping_add(batch);
         // Release: pairs with the engine's acquire load of the tail.
         word(p.sq_off.tail).store(tail, Ordering::Release);
-        // SAFETY: the entries are NOPs.
+        // SAFETY: the entries are NOPs, or reads into a buffer that stays.
         let done = unsafe {
             uapi::io_uring_enter(fd, batch, batch, raw::IORING_ENTER_GETEVENTS, std::ptr::null(), 0)
         };
@@ -49,5 +73,5 @@ fn main() {
         word(p.cq_off.head).store(reaped, Ordering::Release);
     }
     let ns = start.elapsed().as_nanos() as f64 / (enters as f64 * batch as f64);
-    println!("{ns:.1} ns per NOP at batch {batch}");
+    println!("{ns:.1} ns per operation at batch {batch}");
 }

@@ -17,6 +17,7 @@ mod index;
 mod slab;
 mod watch;
 mod shared;
+mod direct;
 mod state;
 mod filetable;
 mod sqthread;

@@ -3,6 +3,7 @@
 //! Owned by whoever holds the lock: functions of the engine take `&mut State` as the proof.
 
 use crate::cq::Cq;
+use crate::direct::DirectFlags;
 use crate::fds;
 use crate::index::Index;
 use crate::kbuf::Groups;
@@ -124,8 +125,7 @@ pub struct State {
     pub eventfd: Option<EventFd>,
     pub leader: Leader,
     pub followers: Vec<Follower>,
-    /// Whether this descriptor was opened O_DIRECT; asked once in a submission, forgotten at its end.
-    pub direct_hint: Option<(i32, bool)>,
+    pub direct: DirectFlags,
     pub files: Option<Table<FixedFile>>,
     pub bufs: Option<Table<FixedBuf>>,
     /// Files that armed requests wait on.
@@ -211,7 +211,7 @@ impl State {
             process_locked: false,
             inherited: false,
             kick: false,
-            direct_hint: None,
+            direct: DirectFlags::default(),
             ops: [0; 64],
             skipped_polls: 0,
             dying: false,

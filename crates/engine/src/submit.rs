@@ -22,7 +22,6 @@ pub fn submit(st: &mut State, to_submit: u32) -> u32 {
     // below: dropping it in every submission costs more than a NOP.
     let mut req = ManuallyDrop::new(Req::new(Sqe::default()));
     st.inline = true;
-    st.direct_hint = None;
     while taken < wanted {
         let pos = st.sq_head;
         st.sq_head = pos.wrapping_add(1);

@@ -9,7 +9,7 @@ use crate::enter::{check_flags, enter};
 use crate::register::{Arg, check_opcode, register, register_blind};
 use crate::registry::{self, Totals};
 use crate::ringfds;
-use crate::{clone, closes, exit, fds, setup, shared, sys};
+use crate::{clone, closes, direct, exit, fds, setup, shared, sys};
 use soloring_abi::{Errno, Params, raw};
 use soloring_lock::LockStats;
 use soloring_ringmem::{OFF_CQ_RING, OFF_SQ_RING, OFF_SQES};
@@ -242,6 +242,13 @@ pub fn refresh_readiness() {
 /// may wait for ever.
 pub fn set_close_notified(yes: bool) {
     crate::watch::set_close_notified(yes);
+}
+
+/// The program is about to close or replace some descriptor, whether a ring waits on it or not: what was
+/// remembered of its file is asked again. [`note_close`] does this too.
+#[inline]
+pub fn forget_file_flags() {
+    direct::forget_answers();
 }
 
 /// Whether a ring may have to be told with [`note_close`] before the program closes `fd`. One load.

@@ -45,6 +45,7 @@ pub fn high_fd(fd: i32) -> bool {
 /// parent's memory closes a copy of its own.
 #[inline]
 pub fn note_close(fd: i32) {
+    uapi::forget_file_flags();
     if uapi::is_waited_on(fd) && !borrowed_memory() {
         uapi::note_close(fd);
     }

@@ -259,20 +259,10 @@ fn may_be_direct(st: &mut State, req: &Req) -> bool {
     if let File::Fixed { direct, .. } = req.file {
         return direct;
     }
-    // O_DIRECT needs aligned offsets: the flag is asked for only then, and once per submission for a
-    // run of requests on one file.
-    if !req.sqe.off.is_multiple_of(512) || !left(req).is_multiple_of(512) {
-        return false;
-    }
-    let fd = req.fd();
-    if let Some((asked, direct)) = st.direct_hint
-        && asked == fd
-    {
-        return direct;
-    }
-    let direct = sys::fcntl(fd, libc::F_GETFL, 0).is_ok_and(|f| f as i32 & libc::O_DIRECT != 0);
-    st.direct_hint = Some((fd, direct));
-    direct
+    // O_DIRECT needs aligned offsets: the flag is asked for only then.
+    req.sqe.off.is_multiple_of(512)
+        && left(req).is_multiple_of(512)
+        && st.direct.is_direct(req.fd())
 }
 
 /// What an IOPOLL ring reads and writes: storage opened O_DIRECT.
