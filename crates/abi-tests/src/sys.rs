@@ -345,6 +345,21 @@ pub fn spawn_child(limit_s: u32, body: impl FnOnce() -> i32) -> i32 {
     pid
 }
 
+/// As [`spawn_child`], but the child outlives its parent, which does not wait for it.
+pub fn spawn_orphan(limit_s: u32, body: impl FnOnce() -> i32) {
+    spawn_child(limit_s, || {
+        // SAFETY: touches no memory.
+        unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, 0) };
+        body()
+    });
+}
+
+/// The parent's process id.
+pub fn parent() -> i32 {
+    // SAFETY: touches no memory.
+    unsafe { libc::getppid() }
+}
+
 pub fn wait_child(pid: i32) -> i32 {
     let mut status = 0;
     // SAFETY: a child of ours.

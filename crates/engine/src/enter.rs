@@ -2,7 +2,6 @@
 
 use crate::ctx::Ctx;
 use crate::notify::{flush, refresh_ring_fd};
-use crate::sqthread::SqThread;
 use crate::state::{State, Watch};
 use crate::submit::submit;
 use crate::wait::{WaitFor, make_progress, wait};
@@ -30,7 +29,8 @@ pub fn check_flags(flags: u32) -> Result<(), Errno> {
 ///
 /// # Errors
 /// EBADFD on a disabled ring; EEXIST for another thread than the submitter; EFAULT, EINVAL for a bad
-/// argument block; EINTR, ETIME from the wait; EBUSY when a signal handler interrupted this very ring.
+/// argument block; EINTR, ETIME from the wait; EOWNERDEAD when the SQ thread has ended with the process that
+/// made the ring; EBUSY when a signal handler interrupted this very ring.
 pub fn enter(
     ctx: &Ctx,
     to_submit: u32,
@@ -47,9 +47,17 @@ pub fn enter(
     }
     procs::enter(ctx, &mut guard)?;
     let mut submitted = 0;
-    if let Some(thread) = sq_thread(ctx) {
+    if let Some(thread) = &ctx.sq_thread {
+        // Another process's thread has the completions that did not fit, too.
+        let overflown = flags & raw::IORING_ENTER_GETEVENTS != 0
+            && guard.rings.sq_flags() & raw::IORING_SQ_CQ_OVERFLOW != 0
+            && !thread.is_here();
+        procs::leave(&mut guard);
         drop(guard);
-        if flags & raw::IORING_ENTER_SQ_WAKEUP != 0 {
+        if thread.is_gone() {
+            return Err(Errno::EOWNERDEAD);
+        }
+        if overflown || flags & raw::IORING_ENTER_SQ_WAKEUP != 0 {
             thread.wake();
         }
         if flags & raw::IORING_ENTER_SQ_WAIT != 0 {
@@ -85,12 +93,6 @@ pub fn enter(
     }
     leave(ctx, &mut guard);
     Ok(submitted)
-}
-
-/// The thread that submits for this ring. In a forked child there is none: it submits for itself.
-#[inline]
-fn sq_thread(ctx: &Ctx) -> Option<&SqThread> {
-    ctx.sq_thread.as_deref().filter(|thread| thread.is_here())
 }
 
 /// The rest of an enter that has to look for completions, and perhaps to sleep.

@@ -7,6 +7,7 @@ use crate::ctx::Ctx;
 use crate::fds;
 use crate::shared::{self, Shared};
 use crate::state::State;
+use crate::sys;
 use soloring_abi::Errno;
 use std::sync::Arc;
 
@@ -28,6 +29,8 @@ fn enter_shared(ctx: &Ctx, st: &mut State) -> Result<(), Errno> {
     if !st.multi {
         st.multi = true;
         st.shared.wake_for_ring_fd();
+        // What was posted before this process took notice of the others: one may sleep already.
+        sys::eventfd_signal(st.ring_fd);
     }
     if !st.process_locked {
         st.rings.process_lock();
@@ -65,5 +68,9 @@ fn renew(ctx: &Ctx, st: &mut State) -> Result<(), Errno> {
     shared::publish(ctx.id, &fresh);
     st.inherited = false;
     st.rings.set_shared_by_processes();
+    // The thread that serves this ring elsewhere takes notice of that, and says what it posted meanwhile.
+    if let Some(thread) = &ctx.sq_thread {
+        thread.wake();
+    }
     Ok(())
 }

@@ -3,6 +3,7 @@
 //! The thread serves all rings that were attached to it (ATTACH_WQ). It takes each ring's lock like any
 //! other thread, submits what is in the SQ and runs task work. After `idle` without any of both it says
 //! NEED_WAKEUP and sleeps until an enter with SQ_WAKEUP; the reactor looks after its rings meanwhile.
+//! What a forked child puts into the shared ring is a request of this thread's process, as with the kernel.
 #![allow(unsafe_code)]
 
 use crate::ctx::Ctx;
@@ -23,42 +24,52 @@ const SHARED_BATCH: u32 = 8;
 /// Starts a thread. `idle_ms` 0 means one second; `cpu` pins it.
 ///
 /// # Errors
-/// EAGAIN when no thread can be had; EINVAL for a CPU that this process may not run on.
+/// EAGAIN when no thread can be had; ENOMEM; EINVAL for a CPU that this process may not run on.
 pub fn start(idle_ms: u32, cpu: Option<u32>) -> Result<Arc<SqThread>, Errno> {
     if let Some(cpu) = cpu {
         check_cpu(cpu)?;
     }
-    let thread = Arc::new(SqThread::new(idle_ms));
+    let thread = Arc::new(SqThread::new(idle_ms)?);
     let its_own = Arc::clone(&thread);
     reactor::spawn_quiet(format!("iou-sqp-{}", std::process::id()), move || {
         if let Some(cpu) = cpu {
             pin(cpu);
         }
-        serve(&its_own);
+        its_own.live(|| serve(&its_own));
     })?;
     Ok(thread)
 }
 
+/// How often a process that waits for another's thread looks whether it is still there.
+const ALIVE_NS: u64 = 100_000_000;
+
 /// IORING_ENTER_SQ_WAIT: until the SQ of `ctx` has room.
 ///
 /// # Errors
-/// EINTR when a signal handler ran.
+/// EINTR when a signal handler ran; EOWNERDEAD when the thread has ended.
 pub fn wait_for_room(thread: &SqThread, ctx: &Ctx) -> Result<(), Errno> {
+    let words = thread.words();
     loop {
         // Acquire: pairs with the release in `note_progress`.
-        let seen = thread.progress.load(Ordering::Acquire);
+        let seen = words.progress.load(Ordering::Acquire);
         {
             let Ok(st) = ctx.lock.lock() else { return Err(Errno::EBUSY) };
-            let used = st.rings.sq_tail().wrapping_sub(st.sq_head);
+            let used = st.rings.sq_tail().wrapping_sub(st.rings.sq_head());
             if used < st.rings.layout().sq_entries || st.dying {
                 return Ok(());
             }
         }
-        if thread.asleep.load(Ordering::Relaxed) {
+        if thread.is_gone() {
+            return Err(Errno::EOWNERDEAD);
+        }
+        if words.asleep.load(Ordering::Relaxed) {
             thread.wake();
         }
         soloring_lock::assert_may_block();
-        futex_wait(&thread.progress, seen)?;
+        match futex_wait(&words.progress, seen, Some(ALIVE_NS)) {
+            Ok(()) | Err(Errno::ETIMEDOUT) => {}
+            Err(e) => return Err(e),
+        }
     }
 }
 
@@ -67,7 +78,7 @@ fn serve(thread: &SqThread) {
     loop {
         let ids = thread.rings().clone();
         // The first ring is attached right after the thread was started.
-        if ids.is_empty() && thread.wakeups.load(Ordering::Relaxed) != 0 {
+        if ids.is_empty() && thread.words().wakeups.load(Ordering::Relaxed) != 0 {
             return;
         }
         let mut busy = false;
@@ -126,7 +137,7 @@ fn serve_ring(thread: &SqThread, ctx: &Ctx, shared: bool) -> bool {
 /// Says NEED_WAKEUP on every ring, looks once more, and sleeps until woken.
 fn sleep(thread: &SqThread, ids: &[u64]) {
     // Acquire: pairs with the release in `wake`.
-    let seen = thread.wakeups.load(Ordering::Acquire);
+    let seen = thread.words().wakeups.load(Ordering::Acquire);
     let rings: Vec<Arc<Ctx>> = ids.iter().filter_map(|id| registry::by_id(*id)).collect();
     let mut pending = false;
     for ctx in &rings {
@@ -142,10 +153,10 @@ fn sleep(thread: &SqThread, ids: &[u64]) {
     }
     drop(rings);
     if !pending {
-        thread.asleep.store(true, Ordering::Relaxed);
+        thread.words().asleep.store(true, Ordering::Relaxed);
         soloring_lock::assert_may_block();
-        let _ = futex_wait(&thread.wakeups, seen);
-        thread.asleep.store(false, Ordering::Relaxed);
+        let _ = futex_wait(&thread.words().wakeups, seen, None);
+        thread.words().asleep.store(false, Ordering::Relaxed);
     }
     for ctx in ids.iter().filter_map(|id| registry::by_id(*id)) {
         if let Ok(st) = ctx.lock.lock() {

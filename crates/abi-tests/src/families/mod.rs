@@ -34,6 +34,7 @@ pub mod sendrecv;
 pub mod setup;
 pub mod slots;
 pub mod splices;
+pub mod sqpoll;
 pub mod timeout;
 pub mod waitids;
 pub mod xattrs;
@@ -68,6 +69,7 @@ pub const FAMILIES: &[Family] = &[
     fileops::FAMILY,
     xattrs::FAMILY,
     splices::FAMILY,
+    sqpoll::FAMILY,
     direct::FAMILY,
     epolls::FAMILY,
     cmds::FAMILY,

@@ -137,7 +137,6 @@ fn row(shown: [&str; 3], kernel: Option<String>, ours: String, known: &[Row]) ->
         let same = |r: &&Row| (&r.flags, &r.caller, &r.action) == (&flags, &caller, &action);
         known.iter().find(same).map_or("unknown".into(), |r| r.kernel.clone())
     });
-    let ours = notes::with_alternatives(&flags, &caller, &action, ours);
     let note = if kernel == ours { "" } else { note(&flags, &caller, &action, &kernel, &ours) };
     Row { flags, caller, action, kernel, ours, note: note.into() }
 }
