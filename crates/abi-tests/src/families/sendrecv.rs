@@ -314,6 +314,55 @@ fn messages_pass_descriptors(abi: &Abi) {
     check_eq!(sys::fcntl(passed, libc::F_GETFD, 0), Res(1), "MSG_CMSG_CLOEXEC");
 }
 
+/// A control buffer with one SCM_RIGHTS message: length (8 bytes), level, type, descriptors.
+fn rights(fds: &[i32]) -> Vec<u32> {
+    let mut control = vec![0; 4 + fds.len().next_multiple_of(2)];
+    control[0] = 16 + 4 * fds.len() as u32;
+    control[2] = libc::SOL_SOCKET as u32;
+    control[3] = libc::SCM_RIGHTS as u32;
+    for (to, fd) in control[4..].iter_mut().zip(fds) {
+        *to = *fd as u32;
+    }
+    control
+}
+
+fn messages_pass_no_ring(abi: &Abi) {
+    let mut ring = Ring::new(abi, 8);
+    let (r, _w) = sys::pipe();
+    let own = ring.fd;
+    let mut byte = *b"x";
+    let mut iov = [sys::iovec(&mut byte)];
+    let (closed, after) = sys::socketpair(SOCK_STREAM);
+    sys::close(after);
+    let unix = [sys::socketpair(SOCK_STREAM).0, sys::socketpair(SOCK_DGRAM).0, closed];
+    for (fds, want) in [
+        (&[own][..], EINVAL),
+        (&[r, own], EINVAL),
+        (&[r, r, own, r], EINVAL),
+        (&[own, -1], EINVAL),
+        (&[-1, own], EBADF),
+        (&[sys::unused_fd(), own], EBADF),
+    ] {
+        let mut control = rights(fds);
+        let mut msg = sys::msghdr(&mut iov);
+        msg.msg_control = control.as_mut_ptr().cast();
+        msg.msg_controllen = 4 * control.len();
+        for a in unix {
+            check_eq!(ring.res(sendmsg(a, &msg, 0)), err(want), "{} fd(s)", fds.len());
+            let forced = sendmsg(a, &msg, 0).forced_async();
+            check_eq!(ring.res(forced), err(want), "{} fd(s), async", fds.len());
+        }
+        // Elsewhere nobody looks.
+        let (a, _b) = sys::tcp_pair();
+        check_eq!(ring.res(sendmsg(a, &msg, 0)), Res(1), "TCP");
+        // In a second message, behind one that is fine.
+        let mut two = rights(&[r, r]);
+        two.extend(&control);
+        (msg.msg_control, msg.msg_controllen) = (two.as_mut_ptr().cast(), 4 * two.len());
+        check_eq!(ring.res(sendmsg(unix[0], &msg, 0)), err(want), "in the second message");
+    }
+}
+
 fn message_errors(abi: &Abi) {
     let mut ring = Ring::new(abi, 8);
     let (a, b) = sys::socketpair(SOCK_STREAM);
@@ -366,6 +415,7 @@ family!["sendrecv", modes;
     messages_wait_for_data,
     messages_tell_the_sender,
     messages_pass_descriptors,
+    messages_pass_no_ring,
     message_errors,
     sockets_in_slots,
 ];

@@ -22,6 +22,7 @@ pub mod nop;
 pub mod path;
 pub mod pipe;
 pub mod poll;
+pub mod rights;
 pub mod rw;
 pub mod slots;
 pub mod sock;

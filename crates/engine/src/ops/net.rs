@@ -7,7 +7,7 @@ use super::sockio::{
     receive_rest, recv_chosen, recvmsg_chosen, send_chosen, sendmsg_chosen, socket_option,
     stable_msg,
 };
-use super::{Attempt, BASE, OpDef, Outcome, netbuf, rw};
+use super::{Attempt, BASE, OpDef, Outcome, netbuf, rights, rw};
 use crate::ops::sock::read_addr;
 use crate::req::{AsyncData, File, MsgData, Req, flag};
 use crate::state::State;
@@ -234,6 +234,13 @@ fn recv_provided(st: &mut State, req: &mut Req, attempt: Attempt) -> Outcome {
 fn sendmsg_issue(_: &mut State, req: &mut Req, attempt: Attempt) -> Outcome {
     if poll_first(req, attempt) {
         return Outcome::Arm(POLLOUT);
+    }
+    if let AsyncData::Msg(msg) = &req.data
+        && msg.control != 0
+        && let Err(e) = rights::check(req.fd(), msg)
+    {
+        req.flags |= flag::FAIL;
+        return Outcome::err(e);
     }
     sendmsg_chosen(req)
 }
