@@ -177,7 +177,10 @@ fn not_pollable(st: &mut State, slot: u32, mut req: Req, def: &'static OpDef) {
     }
     if !def.has_run {
         let multishot = req.has(flag::MULTISHOT);
-        let e = if multishot { Errno::EBADFD } else { Errno::EOPNOTSUPP };
+        // RECV with POLL_FIRST has not found out yet that this is no socket, in the kernel neither.
+        let first = req.sqe.opcode == Opcode::Recv as u8;
+        let other = if first { Errno::EAGAIN } else { Errno::EOPNOTSUPP };
+        let e = if multishot { Errno::EBADFD } else { other };
         return complete(st, Some(slot), req, e.neg(), 0);
     }
     if let Err(e) = rw::select_for_worker(st, &mut req) {

@@ -6,8 +6,9 @@ use crate::ring::Ring;
 use crate::sqe::{self, SqeExt, recv, recvmsg, send, sendmsg};
 use crate::sys;
 use libc::{
-    EAGAIN, EBADF, EFAULT, EINVAL, EMSGSIZE, ENOTCONN, ENOTSOCK, EOPNOTSUPP, EPIPE, MSG_DONTWAIT,
-    MSG_NOSIGNAL, MSG_PEEK, MSG_TRUNC, MSG_WAITALL, SOCK_DGRAM, SOCK_SEQPACKET, SOCK_STREAM,
+    EAGAIN, EBADF, ECANCELED, EFAULT, EINVAL, EMSGSIZE, ENOTCONN, ENOTSOCK, EOPNOTSUPP, EPIPE,
+    MSG_DONTWAIT, MSG_NOSIGNAL, MSG_PEEK, MSG_TRUNC, MSG_WAITALL, SOCK_DGRAM, SOCK_SEQPACKET,
+    SOCK_STREAM,
 };
 use soloring_abi::{Opcode, raw};
 
@@ -144,6 +145,60 @@ fn poll_first_waits_for_readiness(abi: &Abi) {
     let dontwait = recv(a, &mut buf, MSG_DONTWAIT).with(|s| s.ioprio = POLL_FIRST);
     let res = ring.res(dontwait);
     check_eq!(res, err(EAGAIN), "DONTWAIT cannot be polled for");
+}
+
+fn poll_first_is_for_sockets(abi: &Abi) {
+    let mut ring = Ring::new(abi, 8);
+    let (r, w) = sys::pipe();
+    let file = sys::file_with(b"x");
+    let mut buf = [0; 10];
+    let mut iov = [sys::iovec(&mut buf)];
+    let mut msg = sys::msghdr(&mut iov);
+    for fd in [r, w, file, sys::eventfd(0, 0)] {
+        let received = recvmsg(fd, &mut msg, 0);
+        for sqe in [send(fd, b"x", 0), sendmsg(fd, &msg, 0), received] {
+            let first = sqe.with(|s| s.ioprio = POLL_FIRST);
+            check_eq!(ring.res(first), err(ENOTSOCK), "operation {}", sqe.opcode);
+            check_eq!(ring.res(first.forced_async()), err(ENOTSOCK), "async");
+            // A failure, for what is linked to it.
+            ring.submit_all(&[first.ud(1).link(), sqe::nop().ud(2)]);
+            check_eq!(ring.results(2), [(1, err(ENOTSOCK)), (2, err(ECANCELED))]);
+        }
+    }
+    // RECV alone finds out when the file is ready.
+    let mut buf = [0; 10];
+    let first = |fd, buf: &mut [u8]| recv(fd, buf, 0).with(|s| s.ioprio = POLL_FIRST).ud(1);
+    check_eq!(ring.res(first(file, &mut buf)), err(EAGAIN), "a file that cannot be polled");
+    ring.submit_all(&[first(r, &mut buf)]);
+    check!(ring.quiet(), "early");
+    sys::write(w, b"x");
+    check_eq!(ring.wait().res, err(ENOTSOCK), "a pipe that is ready");
+}
+
+/// Every look finds the same bytes and counts them anew.
+fn peeking_for_the_whole(abi: &Abi) {
+    let mut ring = Ring::new(abi, 8);
+    for (a, b) in [sys::socketpair(SOCK_STREAM), sys::tcp_pair(), sys::socketpair(SOCK_SEQPACKET)] {
+        let mut buf = [0; 10];
+        let whole = MSG_PEEK | MSG_WAITALL;
+        ring.submit_all(&[recv(a, &mut buf, whole).ud(1)]);
+        check!(ring.quiet(), "nothing there");
+        sys::write(b, b"abcd");
+        check_eq!(ring.wait().res, Res(10), "waited");
+        check_eq!(&buf, b"abcdabcdab");
+        buf = [0; 10];
+        check_eq!(ring.res(recv(a, &mut buf, whole)), Res(10), "there already");
+        check_eq!(&buf, b"abcdabcdab");
+        let (left, right) = buf.split_at_mut(3);
+        let mut iov = [sys::iovec(left), sys::iovec(right)];
+        let mut msg = sys::msghdr(&mut iov);
+        check_eq!(ring.res(recvmsg(a, &mut msg, whole)), Res(10), "a message");
+        check_eq!(sys::read(a, &mut [0; 10]), Res(4), "what is really there");
+    }
+    // A datagram is whole with whatever it has.
+    let (a, b) = sys::socketpair(SOCK_DGRAM);
+    sys::write(b, b"abcd");
+    check_eq!(ring.res(recv(a, &mut [0; 10], MSG_PEEK | MSG_WAITALL)), Res(4), "a datagram");
 }
 
 fn bad_flags(abi: &Abi) {
@@ -406,6 +461,8 @@ family!["sendrecv", modes;
     without_waitall_the_first_piece_will_do,
     a_large_send_is_completed,
     poll_first_waits_for_readiness,
+    poll_first_is_for_sockets,
+    peeking_for_the_whole,
     bad_flags,
     bad_buffers_and_files,
     a_send_to_nobody_raises_no_signal,

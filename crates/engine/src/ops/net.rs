@@ -169,9 +169,20 @@ fn sendmsg_zc_prep(_: &mut State, req: &mut Req) -> Result<(), Errno> {
     stable_msg(req)
 }
 
+/// POLL_FIRST: the attempt is left out, but not for what is no socket.
+fn arm_first(req: &mut Req, events: u32) -> Outcome {
+    match socket_option(req.fd(), libc::SO_TYPE) {
+        Ok(_) => Outcome::Arm(events),
+        Err(e) => {
+            req.flags |= flag::FAIL;
+            Outcome::err(e)
+        }
+    }
+}
+
 fn send_issue(st: &mut State, req: &mut Req, attempt: Attempt) -> Outcome {
     if poll_first(req, attempt) {
-        return Outcome::Arm(POLLOUT);
+        return arm_first(req, POLLOUT);
     }
     if req.sqe.flags & sqe_flags::BUFFER_SELECT != 0 {
         return send_provided(st, req);
@@ -190,6 +201,7 @@ fn send_provided(st: &mut State, req: &mut Req) -> Outcome {
 
 fn recv_issue(st: &mut State, req: &mut Req, attempt: Attempt) -> Outcome {
     if poll_first(req, attempt) {
+        // As in the kernel, any file will do for this one as long as it is not ready.
         return Outcome::Arm(receive_events(req));
     }
     if req.sqe.flags & sqe_flags::BUFFER_SELECT != 0 {
@@ -233,7 +245,7 @@ fn recv_provided(st: &mut State, req: &mut Req, attempt: Attempt) -> Outcome {
 
 fn sendmsg_issue(_: &mut State, req: &mut Req, attempt: Attempt) -> Outcome {
     if poll_first(req, attempt) {
-        return Outcome::Arm(POLLOUT);
+        return arm_first(req, POLLOUT);
     }
     if let AsyncData::Msg(msg) = &req.data
         && msg.control != 0
@@ -247,7 +259,7 @@ fn sendmsg_issue(_: &mut State, req: &mut Req, attempt: Attempt) -> Outcome {
 
 fn recvmsg_issue(st: &mut State, req: &mut Req, attempt: Attempt) -> Outcome {
     if poll_first(req, attempt) {
-        return Outcome::Arm(receive_events(req));
+        return arm_first(req, receive_events(req));
     }
     if netbuf::chooses(req) {
         return netbuf::recvmsg(st, req, attempt);

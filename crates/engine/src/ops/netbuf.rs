@@ -203,7 +203,7 @@ pub fn recv(st: &mut State, req: &mut Req, attempt: Attempt) -> Outcome {
             req.cqe_flags = st.kbuf.take(group);
             (req.sqe.addr, req.sqe.len) = (buf.addr, buf.len);
             req.done = n as u32;
-            Outcome::Arm(sockio::receive_events(req))
+            sockio::go_on(req, sockio::receive_events(req))
         }
         Ok(n) => {
             if n < min {

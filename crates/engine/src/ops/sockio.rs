@@ -125,13 +125,21 @@ pub fn continues(req: &Req) -> bool {
         && matches!(socket_kind(req.fd()), Some(libc::SOCK_STREAM | libc::SOCK_SEQPACKET))
 }
 
+/// The rest is waited for. What was only looked at is still there, and looked at again, as in the kernel.
+pub fn go_on(req: &mut Req, events: u32) -> Outcome {
+    if req.sqe.op_flags & libc::MSG_PEEK as u32 != 0 {
+        req.flags |= flag::REQUEUE;
+    }
+    Outcome::Arm(events)
+}
+
 /// What one attempt's result means: finished, or wait for `events` and go on.
 fn settle(req: &mut Req, result: Result<usize, Errno>, wanted: u64, events: u32) -> Outcome {
     let min = if req.sqe.op_flags & WAITALL != 0 { wanted } else { 0 };
     match result {
         Ok(n) if (n as u64) < min && n > 0 && continues(req) => {
             advance(req, n as u64);
-            Outcome::Arm(events)
+            go_on(req, events)
         }
         Ok(n) => {
             if (n as u64) < min {
