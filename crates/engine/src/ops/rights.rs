@@ -2,7 +2,6 @@
 //!
 //! Ours would arrive as the eventfd that it is. What the engine opened for itself is no descriptor of the
 //! program's.
-#![allow(unsafe_code)]
 
 use crate::ops::sockio::socket_option;
 use crate::req::MsgData;
