@@ -207,11 +207,18 @@ fn openat2_structure_size(abi: &Abi) {
     bigger[5] = 1;
     open.off = bigger.as_ptr() as u64;
     check_eq!(ring.res(open), err(E2BIG), "a longer structure with something else");
-    open.len = 24;
-    for at in [0, 1, sys::forbidden_page()] {
-        open.off = at;
-        check_eq!(ring.res(open), err(EFAULT), "bad pointer");
+    for len in [24, 64, 4096] {
+        open.len = len;
+        for at in [0, 1, sys::forbidden_page(), u64::MAX, u64::MAX - 23, u64::MAX - 63] {
+            open.off = at;
+            check_eq!(ring.res(open), err(EFAULT), "bad pointer {at:#x}, size {len}");
+        }
     }
+    let page = sys::guarded_page();
+    (open.off, open.len) = (page.as_ptr() as u64 + 4096 - 64, 128);
+    check_eq!(ring.res(open), err(EFAULT), "its end cannot be read");
+    page[4096 - 1] = 1;
+    check_eq!(ring.res(open), err(E2BIG), "what is not zero comes before what cannot be read");
 }
 
 fn open_into_a_slot(abi: &Abi) {

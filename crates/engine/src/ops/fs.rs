@@ -130,11 +130,13 @@ fn read_how(req: &Req) -> Result<OpenHow, Errno> {
     if size < SIZE {
         return Err(Errno::EINVAL);
     }
-    // A longer structure is a newer program's: fine as long as what we do not know is zero.
-    let mut at = SIZE;
-    while at < size {
-        let chunk = (size - at).min(4096);
-        let rest: Vec<u8> = usercopy::read_vec(sqe.off + at, chunk as usize)?;
+    usercopy::access_ok(sqe.off, size)?;
+    // A longer structure is a newer program's: fine as long as what we do not know is zero. Page by page,
+    // as what is not zero comes before what cannot be read.
+    let (mut at, end) = (sqe.off + SIZE, sqe.off + size);
+    while at < end {
+        let chunk = (end - at).min(4096 - at % 4096);
+        let rest: Vec<u8> = usercopy::read_vec(at, chunk as usize)?;
         if rest.iter().any(|b| *b != 0) {
             return Err(Errno::E2BIG);
         }
