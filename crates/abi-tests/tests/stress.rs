@@ -16,7 +16,14 @@ fn everybody_at_once() {
         line.and_then(|line| line.split_whitespace().next()?.parse().ok()).unwrap_or(0)
     };
     // Each kind of foreign locker must have been there, or the run has shown nothing.
-    for name in ["submitted", "rings", "foreign waits", "registrations refused", "inspections"] {
+    for name in [
+        "submitted",
+        "rings",
+        "foreign waits",
+        "registrations refused",
+        "inspections",
+        "rings looked into",
+    ] {
         assert!(count(name) > 0, "no {name}:\n{text}");
     }
 }

@@ -99,6 +99,11 @@ impl Cq {
         self.post(rings, cqe, extra)
     }
 
+    /// Completions on the overflow list.
+    pub fn overflowed(&self) -> usize {
+        self.overflow.len()
+    }
+
     pub fn has_overflow(&self) -> bool {
         !self.overflow.is_empty()
     }

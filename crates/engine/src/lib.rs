@@ -46,4 +46,5 @@ mod enter;
 mod register;
 mod ringfds;
 mod clone;
+mod inspect;
 pub mod uapi;

@@ -9,13 +9,15 @@ use crate::enter::{check_flags, enter};
 use crate::register::{Arg, check_opcode, register, register_blind};
 use crate::registry::{self, Totals};
 use crate::ringfds;
-use crate::{clone, closes, direct, exit, fds, setup, shared, sys};
+use crate::{clone, closes, direct, exit, fds, inspect, setup, shared, sys};
 use soloring_abi::{Errno, Params, raw};
 use soloring_lock::LockStats;
 use soloring_ringmem::{OFF_CQ_RING, OFF_SQ_RING, OFF_SQES};
 use std::ffi::c_void;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+
+pub use crate::inspect::{Inspection, Place, Queue, Request};
 
 /// `IORING_OFF_MMAP_MASK`.
 const OFF_MASK: u64 = 0xf800_0000;
@@ -267,6 +269,14 @@ pub fn note_close(fd: i32) {
 /// As [`note_close`] for every descriptor from `first` to `last`, both included.
 pub fn note_close_range(first: u32, last: u32) {
     closes::note_close_range(first, last);
+}
+
+/// Looks into the ring behind `fd` from any thread; `None` when `fd` is no ring.
+///
+/// # Errors
+/// EBUSY from a signal handler that interrupted this very ring.
+pub fn inspect(fd: i32) -> Option<Result<Inspection, Errno>> {
+    registry::with(fd, |ctx| inspect::inspect(ctx))
 }
 
 /// Operations submitted to the engine in this process so far.

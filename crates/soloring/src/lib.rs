@@ -43,6 +43,7 @@ pub use completion::{Completion, Completions};
 pub use entry::Entry;
 pub use ring::{Full, Ring};
 pub use soloring_abi::Opcode;
+pub use soloring_engine::uapi::{Inspection, Place, Queue, Request};
 pub use soloring_intercept::{InstallError, Installed, install};
 pub use soloring_lock::{LockMode, LockStats};
 
@@ -50,6 +51,36 @@ pub use soloring_lock::{LockMode, LockStats};
 /// this grows.
 pub fn op_count() -> u64 {
     soloring_engine::uapi::op_count()
+}
+
+/// Looks into the ring behind a descriptor of this process from any thread, whoever made it and whoever submits to it.
+/// [`Inspection`] prints itself in the words of the kernel's `/proc/PID/fdinfo`.
+///
+/// # Errors
+/// EBADF when `fd` is no ring of ours; EBUSY from a signal handler that interrupted this very ring.
+///
+/// ```
+/// use soloring::{Place, Ring, entry};
+/// use std::os::fd::AsRawFd;
+///
+/// let (reader, _writer) = std::io::pipe()?;
+/// let mut ring = Ring::builder().single_issuer().defer_taskrun().build(8)?;
+/// let mut byte = 0u8;
+/// // SAFETY: nobody writes to the pipe before the ring is gone.
+/// unsafe { ring.push(entry::read(reader.as_raw_fd(), &raw mut byte, 1, 0).user_data(9))? };
+/// ring.submit()?;
+/// let fd = ring.as_raw_fd();
+/// let seen = std::thread::spawn(move || soloring::inspect(fd)).join().unwrap()?;
+/// assert_eq!((seen.requests[0].user_data, seen.requests[0].place), (9, Place::Armed));
+/// print!("{seen}");
+/// # std::io::Result::Ok(())
+/// ```
+pub fn inspect(fd: std::os::fd::RawFd) -> std::io::Result<Inspection> {
+    match soloring_engine::uapi::inspect(fd) {
+        Some(Ok(seen)) => Ok(seen),
+        Some(Err(e)) => Err(std::io::Error::from_raw_os_error(-e.neg())),
+        None => Err(std::io::Error::from_raw_os_error(libc::EBADF)),
+    }
 }
 
 /// Lock statistics, summed over all rings that this process had. `None` before the first ring.

@@ -6,7 +6,7 @@ use crate::completion::Completions;
 use crate::entry::Entry;
 use crate::memory::Memory;
 use soloring_abi::{GeteventsArg, Opcode, Params, Timespec, raw};
-use soloring_engine::uapi;
+use soloring_engine::uapi::{self, Inspection};
 use std::ffi::c_void;
 use std::io::{self, IoSliceMut};
 use std::os::fd::{AsRawFd, RawFd};
@@ -95,6 +95,13 @@ impl Ring {
     /// A ring with flags.
     pub fn builder() -> Builder {
         Builder::default()
+    }
+
+    /// The ring at this moment: queues, requests in flight, lock statistics. For other threads there is
+    /// [`crate::inspect`].
+    pub fn inspect(&self) -> Inspection {
+        let seen = uapi::inspect(self.fd).and_then(Result::ok);
+        seen.expect("the ring is open, and nothing of it runs on this thread")
     }
 
     /// Entries that can be pushed before the next submission.

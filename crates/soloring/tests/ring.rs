@@ -257,3 +257,30 @@ fn operations_and_lock_are_counted() {
     assert!(soloring::op_count() >= before + 100);
     assert!(soloring::lock_stats().unwrap().acquisitions() >= 100);
 }
+
+#[test]
+fn a_ring_is_looked_into_from_another_thread() {
+    let (reader, writer) = pipe();
+    for mut ring in rings(8) {
+        let mut byte = [0u8; 2];
+        for (i, byte) in byte.iter_mut().enumerate() {
+            push(&mut ring, entry::read(reader.as_raw_fd(), byte, 1, 0).user_data(i as u64));
+        }
+        push(&mut ring, entry::nop());
+        ring.submit().unwrap();
+        let fd = ring.as_raw_fd();
+        let seen = std::thread::spawn(move || soloring::inspect(fd)).join().unwrap().unwrap();
+        assert_eq!((seen.sq.entries, seen.sq.head, seen.sq.tail), (8, 3, 3));
+        assert_eq!((seen.cq.head, seen.cq.tail, seen.cq.ours), (0, 1, 1));
+        let mut waiting: Vec<u64> = seen.requests.iter().map(|r| r.user_data).collect();
+        waiting.sort_unstable();
+        assert_eq!(waiting, [0, 1], "{seen}");
+        assert!(seen.requests.iter().all(|r| r.place == soloring::Place::Armed), "{seen}");
+        assert!(seen.to_string().contains("READ user_data 0x1"), "{seen}");
+        // SAFETY: two bytes of a local.
+        assert_eq!(unsafe { libc::write(writer.as_raw_fd(), [1u8, 2].as_ptr().cast(), 2) }, 2);
+        ring.submit_and_wait(3).unwrap();
+        assert!(ring.inspect().requests.is_empty());
+    }
+    assert_eq!(soloring::inspect(0).unwrap_err().raw_os_error(), Some(libc::EBADF));
+}

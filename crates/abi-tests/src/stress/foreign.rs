@@ -189,9 +189,27 @@ pub fn churn(world: &World, beat: &Beat, seed: u64) {
     world.add(&counts);
 }
 
-/// Reads statistics. Operations must not become fewer; lock counts of a ring that is being closed may
+/// Looks into a submitter's ring: what it says must fit together, at any moment.
+fn look_into(world: &World, live: &Live, counts: &mut Counts) {
+    match uapi::inspect(live.fd) {
+        Some(Ok(seen)) => {
+            let posted = seen.cq.ours.wrapping_sub(seen.cq.tail);
+            if posted > seen.cq.entries || seen.sq.ours.wrapping_sub(seen.sq.head) > seen.sq.entries
+            {
+                world.wrong(format!("inspection of ring {}: {seen}", live.id));
+            }
+            count(counts, "rings looked into");
+        }
+        Some(Err(e)) => world.wrong(format!("inspection of ring {}: {e:?}", live.id)),
+        // It was closed meanwhile.
+        None => {}
+    }
+}
+
+/// Reads statistics and looks into rings. Operations must not become fewer; lock counts of a ring that is being closed may
 /// lag by the acquisitions of those who are still inside.
-pub fn inspect(world: &World, beat: &Beat, _seed: u64) {
+pub fn inspect(world: &World, beat: &Beat, seed: u64) {
+    let mut rng = fastrand::Rng::with_seed(seed);
     let mut counts = Counts::new();
     let mut ops = 0;
     while !world.stopped() {
@@ -204,6 +222,10 @@ pub fn inspect(world: &World, beat: &Beat, _seed: u64) {
             ops = now;
             if uapi::lock_stats().is_some_and(|s| s.acquisitions() > 0) {
                 count(&mut counts, "inspections");
+            }
+            beat.at("looking into a ring");
+            if let Some(live) = world.any_ring(&mut rng) {
+                look_into(world, &live, &mut counts);
             }
         }
         std::thread::sleep(Duration::from_micros(300));
