@@ -4,7 +4,7 @@ use crate::ctx::Ctx;
 use crate::register::{Arg, lock_for_register};
 use crate::resources::{FixedBuf, Node, Table};
 use crate::state::State;
-use crate::{fds, notify, registry, ringfds, sys, usercopy};
+use crate::{fds, notify, registry, ringtable, sys, usercopy};
 use soloring_abi::{CloneBuffers, Errno, raw};
 use soloring_lock::{CtxLock, current_thread};
 use std::sync::Arc;
@@ -58,7 +58,7 @@ pub fn clone_buffers(ctx: &Arc<Ctx>, arg: Arg) -> Result<i32, Errno> {
 /// The ring that the buffers come from.
 fn source(c: &CloneBuffers) -> Result<Arc<Ctx>, Errno> {
     if c.flags & REGISTERED != 0 {
-        return ringfds::with(c.src_fd, Arc::clone);
+        return ringtable::with(c.src_fd, Arc::clone);
     }
     let fd = c.src_fd as i32;
     let Some(id) = fds::ring_id(fd) else {

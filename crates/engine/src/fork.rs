@@ -7,7 +7,7 @@
 
 use crate::req::{File, NIL};
 use crate::state::{Leader, State, SubmitLink, Watch};
-use crate::{fds, reactor, registry};
+use crate::{fds, reactor, registry, ringtable};
 use std::cell::RefCell;
 use std::sync::Once;
 
@@ -48,6 +48,7 @@ extern "C" fn child() {
             forget_private(&mut st);
         }
     }
+    ringtable::reset_after_fork();
 }
 
 /// Leaves behind everything that belongs to the parent. Its memory is leaked where another thread may

@@ -31,6 +31,7 @@ mod deliver;
 mod arm;
 mod cancel;
 mod exit;
+mod ringtable;
 mod ops;
 mod optable;
 mod punt;

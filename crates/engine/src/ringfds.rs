@@ -1,53 +1,12 @@
-//! Registered ring descriptors (IORING_REGISTER_RING_FDS): small indices that belong to a thread.
+//! IORING_REGISTER_RING_FDS and its counterpart: rings into and out of a thread's table.
 
 use crate::ctx::Ctx;
 use crate::register::{Arg, lock_for_register};
+use crate::ringtable::{self, SLOTS};
 use crate::{fds, registry, usercopy};
 use soloring_abi::{Errno, raw};
-use std::cell::Cell;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-
-const SLOTS: usize = 16;
-
-/// Ids of a thread's registered rings, 0 for an empty slot; each keeps its ring open, like a descriptor.
-/// Ids and not references: finding a ring by its id needs no count of references to be changed.
-struct Registered([Cell<u64>; SLOTS]);
-
-impl Drop for Registered {
-    fn drop(&mut self) {
-        self.0.iter().for_each(|slot| give_up(slot.take()));
-    }
-}
-
-thread_local! {
-    static RINGS: Registered = const { Registered([const { Cell::new(0) }; SLOTS]) };
-}
-
-/// Closes what a slot kept open. 0: nothing.
-fn give_up(id: u64) {
-    if id != 0
-        && let Some(ctx) = registry::by_id(id)
-    {
-        crate::exit::put(&ctx);
-    }
-}
-
-/// Calls `f` with the ring that this thread registered at `index`.
-///
-/// # Errors
-/// EINVAL for an index that cannot exist, EBADF for an empty one.
-#[inline]
-pub fn with<R>(index: u32, f: impl FnOnce(&Arc<Ctx>) -> R) -> Result<R, Errno> {
-    if index as usize >= SLOTS {
-        return Err(Errno::EINVAL);
-    }
-    let id = RINGS.try_with(|r| r.0[index as usize].get()).unwrap_or(0);
-    if id == 0 {
-        return Err(Errno::EBADF);
-    }
-    registry::with_id(id, f).ok_or(Errno::EBADF)
-}
 
 /// `struct io_uring_rsrc_update`: slot, reserved, descriptor.
 fn entry(arg: Arg, i: u32) -> Result<(u64, [u32; 2], u64), Errno> {
@@ -90,21 +49,15 @@ fn register_one(arg: Arg, i: u32) -> Result<(), Errno> {
         return Err(if open { Errno::EOPNOTSUPP } else { Errno::EBADF });
     };
     let ctx = registry::by_id(id).ok_or(Errno::EBADF)?;
-    let slot = RINGS.with(|r| {
-        let slot = if offset == u32::MAX {
-            r.0.iter().position(|slot| slot.get() == 0).ok_or(Errno::EBUSY)?
-        } else if offset as usize >= SLOTS {
-            return Err(Errno::EINVAL);
-        } else if r.0[offset as usize].get() != 0 {
-            return Err(Errno::EBUSY);
-        } else {
-            offset as usize
-        };
-        ctx.open_fds.fetch_add(1, Ordering::Relaxed);
-        r.0[slot].set(id);
-        Ok(slot)
-    })?;
-    usercopy::write(at, &(slot as u32))
+    ctx.open_fds.fetch_add(1, Ordering::Relaxed);
+    let slot = match ringtable::add(&ctx, (offset != u32::MAX).then_some(offset)) {
+        Ok(slot) => slot,
+        Err(e) => {
+            crate::exit::put(&ctx);
+            return Err(e);
+        }
+    };
+    usercopy::write(at, &slot)
 }
 
 /// Gives registered rings up. Returns how many entries were handled.
@@ -116,7 +69,7 @@ pub fn unregister(ctx: &Arc<Ctx>, arg: Arg) -> Result<i32, Errno> {
         if resv != 0 || data != 0 || offset as usize >= SLOTS {
             return if done > 0 { Ok(done) } else { Err(Errno::EINVAL) };
         }
-        give_up(RINGS.with(|r| r.0[offset as usize].take()));
+        ringtable::remove(offset);
         done += 1;
     }
     Ok(done)

@@ -4,7 +4,7 @@ use crate::ctx::Ctx;
 use crate::shared::{self, Shared};
 use crate::sqthread::SqThread;
 use crate::state::State;
-use crate::{fds, fork, registry, sqpoll, sys, usercopy};
+use crate::{exit, fds, fork, registry, ringtable, sqpoll, sys, usercopy};
 use soloring_abi::{Errno, Params, raw};
 use soloring_iowq::{Config, Wq};
 use soloring_lock::{CtxLock, current_thread};
@@ -16,7 +16,7 @@ const MAX_ENTRIES: u32 = 32768;
 const MAX_CQ_ENTRIES: u32 = 2 * MAX_ENTRIES;
 
 /// Flags that Linux 6.18 knows and this engine honours. The rest is refused with EINVAL, as an older
-/// kernel would: REGISTERED_FD_ONLY, CQE_MIXED. On an IOPOLL ring the program reaps by calling in, as with the
+/// kernel would: CQE_MIXED. On an IOPOLL ring the program reaps by calling in, as with the
 /// kernel's; that workers wait for the device instead of polling it is not visible.
 pub const FLAGS: u32 = raw::IORING_SETUP_CQSIZE
     | raw::IORING_SETUP_CLAMP
@@ -29,6 +29,7 @@ pub const FLAGS: u32 = raw::IORING_SETUP_CQSIZE
     | raw::IORING_SETUP_SINGLE_ISSUER
     | raw::IORING_SETUP_DEFER_TASKRUN
     | raw::IORING_SETUP_NO_MMAP
+    | raw::IORING_SETUP_REGISTERED_FD_ONLY
     | raw::IORING_SETUP_NO_SQARRAY
     | raw::IORING_SETUP_IOPOLL
     | raw::IORING_SETUP_SQPOLL
@@ -61,6 +62,9 @@ fn check_flags(flags: u32) -> Result<(), Errno> {
         return Err(Errno::EINVAL);
     }
     let has = |f: u32| flags & f != 0;
+    if has(raw::IORING_SETUP_REGISTERED_FD_ONLY) && !has(raw::IORING_SETUP_NO_MMAP) {
+        return Err(Errno::EINVAL);
+    }
     if has(raw::IORING_SETUP_TASKRUN_FLAG)
         && !has(raw::IORING_SETUP_COOP_TASKRUN | raw::IORING_SETUP_DEFER_TASKRUN)
     {
@@ -146,11 +150,11 @@ fn rings(p: &Params, layout: Layout) -> Result<Rings, Errno> {
     }
 }
 
-/// Makes a ring and returns its descriptor.
+/// Makes a ring and returns its descriptor, or (REGISTERED_FD_ONLY) its index.
 ///
 /// # Errors
 /// EFAULT for `params`; EINVAL for entries, flags and combinations that Linux 6.18 refuses and for
-/// flags that are not honoured here; EMFILE, ENFILE, ENOMEM.
+/// flags that are not honoured here; EBUSY as [`name`] gives it; EMFILE, ENFILE, ENOMEM.
 pub fn setup(entries: u32, params_at: u64) -> Result<i32, Errno> {
     soloring_lock::init();
     fork::install_hooks();
@@ -187,13 +191,35 @@ pub fn setup(entries: u32, params_at: u64) -> Result<i32, Errno> {
         return Err(e);
     }
     match threads(&p) {
-        Ok((wq, sq_thread)) => publish(ring_fd, rings, shared, &p, wq, sq_thread),
+        Ok((wq, sq_thread)) => {
+            let ctx = publish(rings, shared, &p, wq, sq_thread);
+            name(&ctx, ring_fd)
+        }
         Err(e) => {
             sys::close(ring_fd);
-            return Err(e);
+            Err(e)
         }
     }
-    Ok(ring_fd)
+}
+
+/// Gives the ring the number that the program knows it by: its descriptor, or (REGISTERED_FD_ONLY) an index
+/// of the calling thread's.
+///
+/// # Errors
+/// EBUSY when the thread has no index left; the ring is gone then.
+fn name(ctx: &Arc<Ctx>, ring_fd: i32) -> Result<i32, Errno> {
+    if ctx.setup_flags & raw::IORING_SETUP_REGISTERED_FD_ONLY == 0 {
+        fds::mark_ring(ring_fd, ctx.id);
+        return Ok(ring_fd);
+    }
+    sys::close(ring_fd);
+    match ringtable::add(ctx, None) {
+        Ok(index) => Ok(index as i32),
+        Err(e) => {
+            exit::put(ctx);
+            Err(e)
+        }
+    }
 }
 
 /// The ring that ATTACH_WQ names.
@@ -232,13 +258,12 @@ fn threads(p: &Params) -> Result<(Arc<Wq>, Option<Arc<SqThread>>), Errno> {
 }
 
 fn publish(
-    ring_fd: i32,
     rings: Arc<Rings>,
     shared: Arc<Shared>,
     p: &Params,
     wq: Arc<Wq>,
     sq_thread: Option<Arc<SqThread>>,
-) {
+) -> Arc<Ctx> {
     let id = next_id();
     let mut state = State::new(id, Arc::clone(&shared), Arc::clone(&wq), rings, p.flags);
     state.ring_fd = shared.ring_fd;
@@ -258,9 +283,9 @@ fn publish(
         st.bias_to(current_thread());
     }
     shared::publish(id, &shared);
-    registry::insert(ctx);
-    fds::mark_ring(ring_fd, id);
+    registry::insert(Arc::clone(&ctx));
     if let Some(thread) = sq_thread {
         thread.attach(id);
     }
+    ctx
 }

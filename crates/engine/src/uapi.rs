@@ -9,7 +9,7 @@ use crate::enter::{check_flags, enter};
 use crate::register::{Arg, check_opcode, register, register_blind};
 use crate::registry::{self, Totals};
 use crate::ringfds;
-use crate::{clone, closes, direct, exit, fds, inspect, setup, shared, sys};
+use crate::{clone, closes, direct, exit, fds, inspect, ringtable, setup, shared, sys};
 use soloring_abi::{Errno, Params, raw};
 use soloring_lock::LockStats;
 use soloring_ringmem::{OFF_CQ_RING, OFF_SQ_RING, OFF_SQES};
@@ -70,7 +70,7 @@ pub unsafe fn io_uring_enter(
         enter(ctx, to_submit, min_complete, flags, arg as u64, argsz).map(|n| n as i32)
     };
     if flags & raw::IORING_ENTER_REGISTERED_RING != 0 {
-        return ret(ringfds::with(fd, call).and_then(|r| r));
+        return ret(ringtable::with(fd, call).and_then(|r| r));
     }
     match registry::with(fd as i32, call) {
         Some(result) => ret(result),
@@ -105,7 +105,7 @@ pub unsafe fn io_uring_register(fd: u32, opcode: u32, arg: *mut c_void, nr_args:
         _ => register(ctx, opcode, arg),
     };
     if registered {
-        return ret(ringfds::with(fd, call).and_then(|r| r));
+        return ret(ringtable::with(fd, call).and_then(|r| r));
     }
     match registry::with(fd as i32, call) {
         Some(result) => ret(result),

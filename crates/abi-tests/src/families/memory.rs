@@ -5,7 +5,7 @@ use crate::res::{Res, err};
 use crate::ring::{Ring, params, rings_len, sqes_len};
 use crate::sqe::{SqeExt, nop};
 use crate::sys;
-use libc::{EACCES, EFAULT, EINVAL, ENOMEM};
+use libc::{EACCES, EBADF, EBUSY, EFAULT, EINVAL, ENOMEM};
 use soloring_abi::{Params, raw};
 use std::sync::atomic::Ordering;
 
@@ -229,6 +229,39 @@ fn registered_ring_without_a_descriptor(abi: &Abi) {
     ring.leave_open();
 }
 
+fn registered_rings_run_out(abi: &Abi) {
+    let single = raw::IORING_SETUP_SINGLE_ISSUER | raw::IORING_SETUP_DEFER_TASKRUN;
+    for (want, flags) in (0..16).zip([0, raw::IORING_SETUP_SQPOLL, single].iter().cycle()) {
+        let mut p = user_memory(raw::IORING_SETUP_REGISTERED_FD_ONLY | flags);
+        check_eq!(abi.setup(4, &mut p), Res(want), "flags {flags:#x}");
+    }
+    let mut p = user_memory(raw::IORING_SETUP_REGISTERED_FD_ONLY);
+    check_eq!(abi.setup(4, &mut p), err(EBUSY), "the seventeenth");
+    let mut q = params(raw::IORING_SETUP_REGISTERED_FD_ONLY);
+    check_eq!(abi.setup(4, &mut q), err(EINVAL), "without NO_MMAP");
+    let (use_registered, unregister) =
+        (1u32 << 31, raw::io_uring_register_op::IORING_UNREGISTER_RING_FDS as u32);
+    // Offset and reserved word, then data: the ring at index 5 goes by its own index.
+    let fifth = [5u64, 0];
+    check_eq!(abi.register(5, use_registered | unregister, fifth.as_ptr(), 1), Res(1));
+    let registered = raw::IORING_ENTER_REGISTERED_RING;
+    check_eq!(abi.enter(5, 0, 0, registered), err(EBADF), "the ring that was given up");
+    let mut p = user_memory(raw::IORING_SETUP_REGISTERED_FD_ONLY);
+    check_eq!(abi.setup(4, &mut p), Res(5), "its index is free again");
+    check_eq!(abi.enter(5, 0, 0, registered), Res(0));
+}
+
+fn a_forked_child_has_registered_nothing(abi: &Abi) {
+    let mut p = user_memory(raw::IORING_SETUP_REGISTERED_FD_ONLY);
+    check_eq!(abi.setup(4, &mut p), Res(0));
+    let registered = raw::IORING_ENTER_REGISTERED_RING;
+    let status = sys::in_child(10, || {
+        i32::from(![err(EINVAL), err(EBADF)].contains(&abi.enter(0, 0, 0, registered)))
+    });
+    check_eq!(status, 0, "the child has the ring");
+    check_eq!(abi.enter(0, 0, 0, registered), Res(0), "the parent has it still");
+}
+
 fn no_sqarray_takes_entries_in_order(abi: &Abi) {
     let mut ring = Ring::build(abi, 4, params(NO_SQARRAY));
     for round in 0..5 {
@@ -288,6 +321,8 @@ family!["memory", once;
     no_mmap_refuses_bad_memory,
     no_mmap_ring_cannot_be_mapped,
     registered_ring_without_a_descriptor,
+    registered_rings_run_out,
+    a_forked_child_has_registered_nothing,
     no_sqarray_takes_entries_in_order,
     wide_entries_have_their_stride,
     nop_fills_a_wide_completion,
