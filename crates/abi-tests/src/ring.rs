@@ -79,6 +79,13 @@ impl<'a> Ring<'a> {
         Ring::over(abi, fd, params, rings, sqes, true)
     }
 
+    /// The same ring in the memory that it has now (`IORING_REGISTER_RESIZE_RINGS`).
+    pub fn mapped_anew(self, params: Params) -> Ring<'a> {
+        let (abi, fd) = (self.abi, self.fd);
+        self.unmap();
+        Ring::map(abi, fd, params)
+    }
+
     /// A ring whose memory the case supplied (`IORING_SETUP_NO_MMAP`).
     pub fn in_user_memory(abi: &'a Abi, fd: i32, params: Params) -> Ring<'a> {
         let (rings, sqes) = (params.cq_off.user_addr, params.sq_off.user_addr);

@@ -145,6 +145,12 @@ impl Cq {
         rings.cq_flags() & IORING_CQ_EVENTFD_DISABLED != 0
     }
 
+    /// Goes on in other memory, which holds everything that was posted.
+    pub fn resize(&mut self, rings: &Rings) {
+        self.entries = rings.layout().cq_entries;
+        self.head_seen = rings.cq_head();
+    }
+
     /// Continues where the shared word says: another process may have posted meanwhile.
     pub fn resync(&mut self, rings: &Rings) {
         let ahead = rings.cq_tail().wrapping_sub(self.tail as u32);

@@ -10,6 +10,7 @@ use crate::slab::Where;
 use crate::state::State;
 use crate::{fds, sys};
 use soloring_abi::Opcode;
+use soloring_ringmem::Rings;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -58,12 +59,17 @@ pub fn finish(ctx: &Ctx, st: &mut State) {
     st.bufs = None;
     st.kbuf = Groups::default();
     st.retired.clear();
-    fds::close_private(st.rings.mapping().memfd());
-    if let Some(sqes) = st.rings.sqe_mapping() {
-        fds::close_private(sqes.memfd());
-    }
+    close_memory(&st.rings);
     st.ring_fd = -1;
     registry::account_closed(ctx.id, &st.ops, ctx.lock.stats());
+}
+
+/// Gives up the memory files of a ring. Mappings of them, ours and the program's, stay.
+pub fn close_memory(rings: &Rings) {
+    fds::close_private(rings.mapping().memfd());
+    if let Some(sqes) = rings.sqe_mapping() {
+        fds::close_private(sqes.memfd());
+    }
 }
 
 fn cancel_everything(st: &mut State) {

@@ -89,7 +89,7 @@ fn check_flags(flags: u32) -> Result<(), Errno> {
 }
 
 /// Ring sizes as the kernel rounds and limits them.
-fn sizes(entries: u32, p: &Params) -> Result<(u32, u32), Errno> {
+pub fn sizes(entries: u32, p: &Params) -> Result<(u32, u32), Errno> {
     let clamp = p.flags & raw::IORING_SETUP_CLAMP != 0;
     let mut entries = entries;
     if entries == 0 {
@@ -124,7 +124,7 @@ fn next_id() -> u64 {
     NEXT.fetch_add(1, Ordering::Relaxed)
 }
 
-fn layout(p: &Params) -> Layout {
+pub fn layout(p: &Params) -> Layout {
     let has = |f: u32| p.flags & f != 0;
     Layout {
         sq_entries: p.sq_entries,
@@ -135,7 +135,7 @@ fn layout(p: &Params) -> Layout {
     }
 }
 
-fn rings(p: &Params, layout: Layout) -> Result<Rings, Errno> {
+pub fn rings(p: &Params, layout: Layout) -> Result<Rings, Errno> {
     if p.flags & raw::IORING_SETUP_NO_MMAP == 0 {
         return Rings::create(layout, fds::make_private);
     }
@@ -147,6 +147,16 @@ fn rings(p: &Params, layout: Layout) -> Result<Rings, Errno> {
             fds::close_private(rings.memfd());
             Err(e)
         }
+    }
+}
+
+/// Says where everything lies. The addresses of memory that the program brought stay.
+pub fn tell_offsets(p: &mut Params, layout: &Layout) {
+    let user_addr = (p.sq_off.user_addr, p.cq_off.user_addr);
+    p.sq_off = layout.sq_offsets();
+    p.cq_off = layout.cq_offsets();
+    if p.flags & raw::IORING_SETUP_NO_MMAP != 0 {
+        (p.sq_off.user_addr, p.cq_off.user_addr) = user_addr;
     }
 }
 
@@ -170,7 +180,6 @@ pub fn setup(entries: u32, params_at: u64) -> Result<i32, Errno> {
     }
     (p.sq_entries, p.cq_entries) = sizes(entries, &p)?;
     let layout = layout(&p);
-    let user_addr = (p.sq_off.user_addr, p.cq_off.user_addr);
     let rings = Arc::new(rings(&p, layout)?);
     let ring_fd = fds::make_high(sys::eventfd()?)?;
     let shared = match Shared::new(Arc::clone(&rings), ring_fd) {
@@ -181,11 +190,7 @@ pub fn setup(entries: u32, params_at: u64) -> Result<i32, Errno> {
         }
     };
     p.features = FEATURES;
-    p.sq_off = layout.sq_offsets();
-    p.cq_off = layout.cq_offsets();
-    if p.flags & raw::IORING_SETUP_NO_MMAP != 0 {
-        (p.sq_off.user_addr, p.cq_off.user_addr) = user_addr;
-    }
+    tell_offsets(&mut p, &layout);
     if let Err(e) = usercopy::write(params_at, &p) {
         sys::close(ring_fd);
         return Err(e);

@@ -9,7 +9,7 @@ use soloring_abi::{Cqe, Errno};
 use soloring_ringmem::Rings;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, Weak};
 
 /// Data of the wake eventfd and the timerfds in the ring's epoll instance; request names have a
 /// generation of at least 1 and cannot collide.
@@ -35,7 +35,8 @@ pub struct Shared {
     disabled: AtomicBool,
     /// The program watches the ring descriptor's readiness.
     watched: AtomicBool,
-    rings: Arc<Rings>,
+    /// Nothing is waited for inside.
+    rings: Mutex<Arc<Rings>>,
     /// A private duplicate of the ring's eventfd. The program closes its own number while others are still
     /// inside the ring; a write to that number could go to whatever has taken it.
     pub ring_fd: i32,
@@ -71,7 +72,7 @@ impl Shared {
             wake_fd,
             disabled: AtomicBool::new(false),
             watched: AtomicBool::new(false),
-            rings,
+            rings: Mutex::new(rings),
             ring_fd,
         };
         sys::epoll_ctl(epfd, libc::EPOLL_CTL_ADD, wake_fd, in_edges, WAKE)?;
@@ -143,19 +144,29 @@ impl Shared {
         }
     }
 
+    fn rings(&self) -> MutexGuard<'_, Arc<Rings>> {
+        self.rings.lock().unwrap_or_else(|e| e.into_inner())
+    }
+
+    /// The ring has other memory from now on.
+    pub fn set_rings(&self, rings: Arc<Rings>) {
+        *self.rings() = rings;
+    }
+
     /// Whether other processes use this ring too.
     pub fn is_multi(&self) -> bool {
-        self.rings.is_shared_by_processes()
+        self.rings().is_shared_by_processes()
     }
 
     /// From now on the ring descriptor's readiness is kept in line with the CQ.
     pub fn watch(&self) {
         ANY_WATCHED.store(true, Ordering::Relaxed);
         // SeqCst: pairs with the tail's publication; either the poster sees the flag, or we see the tail.
-        if !self.watched.swap(true, Ordering::SeqCst)
-            && self.rings.cq_tail() != self.rings.cq_head()
-        {
-            sys::eventfd_signal(self.ring_fd);
+        if !self.watched.swap(true, Ordering::SeqCst) {
+            let rings = self.rings();
+            if rings.cq_tail() != rings.cq_head() {
+                sys::eventfd_signal(self.ring_fd);
+            }
         }
     }
 

@@ -142,7 +142,8 @@ pub unsafe fn ring_mmap(
 ) -> Option<isize> {
     registry::with(fd, |ctx| {
         let Ok(st) = ctx.lock.lock() else { return Errno::EBUSY.neg() as isize };
-        let rings = Arc::clone(&st.rings);
+        // The lock is kept to the end: a resize in between would take the memory file away.
+        let rings = &st.rings;
         if off & 4095 != 0 {
             return Errno::EINVAL.neg() as isize;
         }
@@ -156,7 +157,6 @@ pub unsafe fn ring_mmap(
                 Err(e) => e.neg() as isize,
             };
         }
-        drop(st);
         // Bits 27 to 31 choose the area, the others mean nothing. The errno are those of Linux 6.18.
         let at = match off as u64 & OFF_MASK {
             OFF_SQ_RING | OFF_CQ_RING => 0,

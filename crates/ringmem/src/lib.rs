@@ -9,6 +9,7 @@
 mod bufring;
 mod layout;
 mod map;
+mod resize;
 mod rings;
 
 pub use bufring::{BUF_ENTRY_BYTES, BUF_TAIL_AT, BufEntry, BufRingMem};

@@ -11,10 +11,10 @@ use std::sync::atomic::{AtomicU32, Ordering};
 /// All methods take `&self`; who may call which is the ring lock's business (see LOCKING.md).
 pub struct Rings {
     rings: usize,
-    sqes: usize,
-    layout: Layout,
-    sq_mask: u32,
-    cq_mask: u32,
+    pub(crate) sqes: usize,
+    pub(crate) layout: Layout,
+    pub(crate) sq_mask: u32,
+    pub(crate) cq_mask: u32,
     array: usize,
     mapping: Mapping,
     sqe_mapping: Option<Mapping>,
@@ -88,8 +88,13 @@ impl Rings {
         self.sqe_mapping.as_ref()
     }
 
+    /// First byte of the completions.
+    pub(crate) fn cqes(&self) -> usize {
+        self.rings + off::CQES as usize
+    }
+
     #[inline(always)]
-    fn word(&self, offset: u32) -> &AtomicU32 {
+    pub(crate) fn word(&self, offset: u32) -> &AtomicU32 {
         // SAFETY: `offset` is one of the header offsets, inside the region that `self.mapping` keeps
         // mapped, and 4-byte aligned; all access from our side goes through this atomic.
         unsafe { AtomicU32::from_ptr((self.rings + offset as usize) as *mut u32) }

@@ -29,6 +29,7 @@ pub mod process;
 pub mod queues;
 pub mod random;
 pub mod register;
+pub mod resize;
 pub mod rw;
 pub mod sendrecv;
 pub mod setup;
@@ -56,6 +57,7 @@ pub const FAMILIES: &[Family] = &[
     timeout::FAMILY,
     cancel::FAMILY,
     register::FAMILY,
+    resize::FAMILY,
     slots::FAMILY,
     buffers::FAMILY,
     kbuf::FAMILY,
