@@ -1,0 +1,295 @@
+//! The submitter's path, instruction by instruction: no locked instruction, no allocation, no system call but the
+//! operation's own.
+//!
+//! A child enters a ring between two breakpoints; its parent lets it go one instruction at a time and decodes each.
+#![allow(unsafe_code)]
+#![cfg(target_arch = "x86_64")]
+
+use iced_x86::{Code, Decoder, DecoderOptions, Instruction, Mnemonic, OpKind};
+use soloring_abi::{Opcode, Params, Sqe, raw};
+use soloring_engine::uapi;
+use std::arch::asm;
+use std::collections::BTreeMap;
+use std::os::fd::AsRawFd;
+use std::process::Command;
+use std::ptr::{null, null_mut};
+use std::sync::atomic::{AtomicU32, Ordering};
+
+const CASE: &str = "SOLORING_FAST_PATH_CASE";
+const OWNER: u32 = raw::IORING_SETUP_SINGLE_ISSUER | raw::IORING_SETUP_DEFER_TASKRUN;
+const BATCH: u32 = 8;
+/// The child's status where tracing is refused.
+const REFUSED: i32 = 3;
+/// Far above what a batch takes in a build without optimisation.
+const STEPS_MAX: u32 = 2_000_000;
+
+/// What was met between the breakpoints.
+#[derive(Default, Debug)]
+struct Met {
+    steps: u32,
+    locked: BTreeMap<u64, String>,
+    allocations: u32,
+    /// By number.
+    calls: BTreeMap<i64, u32>,
+}
+
+/// A ring in this process, and its descriptor as the calls take it.
+struct Ring {
+    fd: u32,
+    rings: usize,
+    sqes: usize,
+    p: Params,
+    tail: u32,
+}
+
+impl Ring {
+    fn new(flags: u32) -> Ring {
+        // SAFETY: all-zero parameters are valid.
+        let mut p: Params = unsafe { std::mem::zeroed() };
+        p.flags = flags;
+        // SAFETY: `p` is ours; the rings are mapped at the sizes that setup reports, which fit in a page or two.
+        unsafe {
+            let fd = uapi::io_uring_setup(BATCH, &raw mut p) as i32;
+            assert!(fd >= 0, "setup: {fd}");
+            let map = |at: u32| {
+                let both = libc::PROT_READ | libc::PROT_WRITE;
+                let at = at as i64;
+                uapi::ring_mmap(0, 4096, both, libc::MAP_SHARED, fd, at).unwrap() as usize
+            };
+            let (rings, sqes) = (map(raw::IORING_OFF_SQ_RING), map(raw::IORING_OFF_SQES));
+            Ring { fd: fd as u32, rings, sqes, p, tail: 0 }
+        }
+    }
+
+    fn word(&self, offset: u32) -> &AtomicU32 {
+        // SAFETY: an offset that setup gave, inside the mapping.
+        unsafe { AtomicU32::from_ptr((self.rings + offset as usize) as *mut u32) }
+    }
+
+    fn push(&mut self, sqe: Sqe) {
+        let slot = self.tail & (self.p.sq_entries - 1);
+        self.word(self.p.sq_off.array + slot * 4).store(slot, Ordering::Relaxed);
+        // SAFETY: the masked slot lies in the mapped entries.
+        unsafe { (self.sqes as *mut Sqe).add(slot as usize).write_volatile(sqe) };
+        self.tail = self.tail.wrapping_add(1);
+        // Release: pairs with the engine's acquire load of the tail.
+        self.word(self.p.sq_off.tail).store(self.tail, Ordering::Release);
+    }
+
+    /// Takes all completions; returns how many said `res`.
+    fn reap(&self, res: i32) -> u32 {
+        // Acquire: pairs with the engine's release store of the tail.
+        let tail = self.word(self.p.cq_off.tail).load(Ordering::Acquire);
+        let head = self.word(self.p.cq_off.head).load(Ordering::Relaxed);
+        let mut good = 0;
+        for at in head..tail {
+            let slot = at & (self.p.cq_entries - 1);
+            let offset = self.p.cq_off.cqes + slot * 16 + 8;
+            good += u32::from(self.word(offset).load(Ordering::Relaxed) as i32 == res);
+        }
+        // Release: pairs with the engine's acquire load of the head.
+        self.word(self.p.cq_off.head).store(tail, Ordering::Release);
+        good
+    }
+}
+
+/// The child's part: `name` says on what kind of ring what is done.
+fn child(name: &str) {
+    let mut ring = Ring::new(if name == "without an owner" { 0 } else { OWNER });
+    let path = std::env::current_exe().unwrap();
+    let file = std::fs::File::open(path).unwrap();
+    let mut buffer = [0u8; 64];
+    let sqe = match name {
+        "reads" => Sqe {
+            opcode: Opcode::Read as u8,
+            fd: file.as_raw_fd(),
+            addr: buffer.as_mut_ptr() as u64,
+            len: 64,
+            ..Sqe::default()
+        },
+        _ => Sqe { opcode: Opcode::Nop as u8, fd: -1, ..Sqe::default() },
+    };
+    let res = if name == "reads" { 64 } else { 0 };
+    let (mut fd, mut flags) = (ring.fd, raw::IORING_ENTER_GETEVENTS);
+    if name == "a registered ring" {
+        let mut update = [u64::from(u32::MAX), u64::from(fd)];
+        let op = raw::io_uring_register_op::IORING_REGISTER_RING_FDS as u32;
+        let at = update.as_mut_ptr().cast();
+        // SAFETY: one `struct io_uring_rsrc_update`: slot -1, reserved, descriptor.
+        assert_eq!(unsafe { uapi::io_uring_register(fd, op, at, 1) }, 1);
+        (fd, flags) = (update[0] as u32, flags | raw::IORING_ENTER_REGISTERED_RING);
+    }
+    // SAFETY: the entries name a file and a buffer that live until the end of this function.
+    let enter = || unsafe { uapi::io_uring_enter(fd, BATCH, BATCH, flags, null(), 0) };
+    // What is made at first use is made: caches, slots, answers of the kernel.
+    for _ in 0..3 {
+        (0..BATCH).for_each(|_| ring.push(sqe));
+        assert_eq!(enter(), BATCH as isize);
+        assert_eq!(ring.reap(res), BATCH);
+    }
+    (0..BATCH).for_each(|_| ring.push(sqe));
+    // SAFETY: the parent traces this process and waits for the breakpoint. It reads the address in rax.
+    unsafe { asm!("int3", in("rax") libc::malloc as *const () as u64) };
+    let done = enter();
+    // SAFETY: as above.
+    unsafe { asm!("int3") };
+    assert_eq!(done, BATCH as isize);
+    assert_eq!(ring.reap(res), BATCH);
+}
+
+/// One traced process.
+struct Traced(libc::pid_t);
+
+impl Traced {
+    fn request(&self, what: libc::c_uint, data: usize) {
+        // SAFETY: takes numbers; `data` is a signal number or 0.
+        let done = unsafe { libc::ptrace(what, self.0, null_mut::<u8>(), data) };
+        assert_eq!(done, 0, "ptrace: {}", std::io::Error::last_os_error());
+    }
+
+    /// Waits for the next stop and returns its signal.
+    ///
+    /// # Errors
+    /// The wait status of a child that has ended.
+    fn stopped(&self) -> Result<i32, i32> {
+        let mut status = 0;
+        // SAFETY: writes one local.
+        assert_eq!(unsafe { libc::waitpid(self.0, &raw mut status, 0) }, self.0);
+        if libc::WIFSTOPPED(status) { Ok(libc::WSTOPSIG(status)) } else { Err(status) }
+    }
+
+    /// Lets it run to its next breakpoint.
+    fn run_to_breakpoint(&self) {
+        self.request(libc::PTRACE_CONT, 0);
+        loop {
+            match self.stopped().expect("the child ended before its breakpoint") {
+                libc::SIGTRAP => return,
+                other => self.request(libc::PTRACE_CONT, other as usize),
+            }
+        }
+    }
+
+    fn registers(&self) -> libc::user_regs_struct {
+        // SAFETY: the structure is plain numbers, and the kernel fills it.
+        unsafe {
+            let mut regs: libc::user_regs_struct = std::mem::zeroed();
+            let at = (&raw mut regs).cast::<u8>();
+            assert_eq!(libc::ptrace(libc::PTRACE_GETREGS, self.0, null_mut::<u8>(), at), 0);
+            regs
+        }
+    }
+
+    fn instruction(&self, at: u64) -> Instruction {
+        let mut bytes = [0u8; 15];
+        let local = libc::iovec { iov_base: bytes.as_mut_ptr().cast(), iov_len: 15 };
+        let remote = libc::iovec { iov_base: at as *mut _, iov_len: 15 };
+        // SAFETY: the local side is 15 bytes of ours; the kernel checks the other.
+        let read =
+            unsafe { libc::process_vm_readv(self.0, &raw const local, 1, &raw const remote, 1, 0) };
+        assert!(read > 0, "reading the child's code: {}", std::io::Error::last_os_error());
+        Decoder::with_ip(64, &bytes[..read as usize], at, DecoderOptions::NONE).decode()
+    }
+}
+
+/// An exchange with memory is locked without saying so.
+fn is_locked(instruction: &Instruction) -> bool {
+    let with_memory =
+        instruction.op0_kind() == OpKind::Memory || instruction.op1_kind() == OpKind::Memory;
+    instruction.has_lock_prefix() || instruction.mnemonic() == Mnemonic::Xchg && with_memory
+}
+
+/// Runs one case and looks at every instruction of its enter. `None`: tracing is refused here.
+#[expect(clippy::zombie_processes, reason = "a child that was refused is waited for by its number")]
+fn trace(name: &str) -> Option<Met> {
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    let mut child = command.env(CASE, name).spawn().unwrap();
+    let traced = Traced(child.id() as libc::pid_t);
+    // The child asks to be traced, then stops itself; refused, it says so by its status.
+    if let Err(status) = traced.stopped() {
+        assert_eq!(libc::WEXITSTATUS(status), REFUSED);
+        return None;
+    }
+    traced.run_to_breakpoint();
+    let malloc = traced.registers().rax;
+    let mut met = Met::default();
+    loop {
+        let regs = traced.registers();
+        let instruction = traced.instruction(regs.rip);
+        if instruction.code() == Code::Int3 {
+            break;
+        }
+        met.steps += 1;
+        assert!(met.steps < STEPS_MAX, "it does not come back: {met:?}");
+        met.allocations += u32::from(regs.rip == malloc);
+        if is_locked(&instruction) {
+            met.locked.insert(regs.rip, instruction.to_string());
+        }
+        if instruction.code() == Code::Syscall {
+            *met.calls.entry(regs.rax as i64).or_default() += 1;
+        }
+        traced.request(libc::PTRACE_SINGLESTEP, 0);
+        assert_eq!(traced.stopped(), Ok(libc::SIGTRAP));
+    }
+    // Over the second breakpoint, and on to the end.
+    traced.run_to_breakpoint();
+    traced.request(libc::PTRACE_DETACH, 0);
+    assert!(child.wait().unwrap().success(), "the child's own checks");
+    Some(met)
+}
+
+/// Before `main`, and so on the first thread, which is the one that a tracer follows: the child's part, in a process
+/// that was started for it.
+extern "C" fn before_main() {
+    let Ok(name) = std::env::var(CASE) else { return };
+    // SAFETY: no memory involved; the parent continues what stops here.
+    unsafe {
+        if libc::ptrace(libc::PTRACE_TRACEME, 0, null_mut::<u8>(), null_mut::<u8>()) != 0 {
+            libc::_exit(REFUSED);
+        }
+        libc::raise(libc::SIGSTOP);
+    }
+    let good = std::panic::catch_unwind(|| child(&name)).is_ok();
+    std::process::exit(i32::from(!good));
+}
+
+#[used]
+// SAFETY: the section holds pointers to functions of this signature.
+#[unsafe(link_section = ".init_array")]
+static BEFORE_MAIN: extern "C" fn() = before_main;
+
+fn check(name: &str, calls: &[(i64, u32)]) {
+    let Some(met) = trace(name) else {
+        eprintln!("skipped: ptrace is refused here");
+        return;
+    };
+    assert!(met.steps > 100, "{name}: nothing was traced: {met:?}");
+    assert!(met.locked.is_empty(), "{name}: {met:?}");
+    assert_eq!(met.allocations, 0, "{name}: {met:?}");
+    assert_eq!(met.calls, calls.iter().copied().collect(), "{name}");
+}
+
+#[test]
+fn nops() {
+    check("nops", &[]);
+}
+
+#[test]
+fn a_registered_ring() {
+    check("a registered ring", &[]);
+}
+
+#[test]
+fn reads() {
+    check("reads", &[(libc::SYS_preadv2, BATCH)]);
+}
+
+/// The check can fail: a ring without an owner takes its mutex.
+#[test]
+fn without_an_owner_the_lock_is_seen() {
+    let Some(met) = trace("without an owner") else {
+        eprintln!("skipped: ptrace is refused here");
+        return;
+    };
+    assert!(!met.locked.is_empty(), "{met:?}");
+    assert_eq!(met.calls, BTreeMap::new());
+}
