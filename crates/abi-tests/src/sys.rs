@@ -410,3 +410,23 @@ pub fn guarded_page() -> &'static mut [u8] {
         std::slice::from_raw_parts_mut(at, 4096)
     }
 }
+
+/// Descriptors from this number on are none any more. Not to be taken back.
+pub fn limit_descriptors(from: u64) {
+    let limit = libc::rlimit { rlim_cur: from, rlim_max: from };
+    // SAFETY: reads one limit.
+    assert_eq!(unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &limit) }, 0);
+}
+
+/// Address space may grow by this many bytes; `None`: as it likes.
+pub fn limit_memory(room: Option<u64>) {
+    let pages = std::fs::read_to_string("/proc/self/statm").expect("sizes in pages");
+    let pages = pages.split(' ').next().and_then(|n| n.parse::<u64>().ok()).expect("a number");
+    // SAFETY: writes and reads one limit.
+    unsafe {
+        let mut limit: libc::rlimit = std::mem::zeroed();
+        assert_eq!(libc::getrlimit(libc::RLIMIT_AS, &mut limit), 0);
+        limit.rlim_cur = room.map_or(limit.rlim_max, |room| pages * 4096 + room);
+        assert_eq!(libc::setrlimit(libc::RLIMIT_AS, &limit), 0);
+    }
+}

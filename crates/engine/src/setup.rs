@@ -139,9 +139,9 @@ pub fn rings(p: &Params, layout: Layout) -> Result<Rings, Errno> {
     if p.flags & raw::IORING_SETUP_NO_MMAP == 0 {
         return Rings::create(layout, fds::make_private);
     }
-    let rings =
-        NoMmap::adopt(p.cq_off.user_addr as usize, layout.rings_mapped(), fds::make_private)?;
-    match NoMmap::adopt(p.sq_off.user_addr as usize, layout.sqes_mapped(), fds::make_private) {
+    let adopt = |addr, bytes| NoMmap::adopt(addr, bytes, fds::make_private, fds::close_private);
+    let rings = adopt(p.cq_off.user_addr as usize, layout.rings_mapped())?;
+    match adopt(p.sq_off.user_addr as usize, layout.sqes_mapped()) {
         Ok(sqes) => Ok(Rings::adopt(layout, rings, sqes)),
         Err(e) => {
             fds::close_private(rings.memfd());
@@ -157,6 +157,31 @@ pub fn tell_offsets(p: &mut Params, layout: &Layout) {
     p.cq_off = layout.cq_offsets();
     if p.flags & raw::IORING_SETUP_NO_MMAP != 0 {
         (p.sq_off.user_addr, p.cq_off.user_addr) = user_addr;
+    }
+}
+
+/// What a ring is made of, as far as it must be given back when the rest fails.
+struct Unfinished {
+    rings: Arc<Rings>,
+    /// Not marked as a ring's yet; -1: none.
+    ring_fd: i32,
+    sq_thread: Option<Arc<SqThread>>,
+    finished: bool,
+}
+
+impl Drop for Unfinished {
+    fn drop(&mut self) {
+        if self.finished {
+            return;
+        }
+        exit::close_memory(&self.rings);
+        if self.ring_fd >= 0 {
+            sys::close(self.ring_fd);
+        }
+        if let Some(thread) = &self.sq_thread {
+            // One that has no ring ends when it is woken.
+            thread.wake();
+        }
     }
 }
 
@@ -181,30 +206,17 @@ pub fn setup(entries: u32, params_at: u64) -> Result<i32, Errno> {
     (p.sq_entries, p.cq_entries) = sizes(entries, &p)?;
     let layout = layout(&p);
     let rings = Arc::new(rings(&p, layout)?);
-    let ring_fd = fds::make_high(sys::eventfd()?)?;
-    let shared = match Shared::new(Arc::clone(&rings), ring_fd) {
-        Ok(shared) => Arc::new(shared),
-        Err(e) => {
-            sys::close(ring_fd);
-            return Err(e);
-        }
-    };
+    let mut made = Unfinished { rings, ring_fd: -1, sq_thread: None, finished: false };
+    made.ring_fd = fds::make_high(sys::eventfd()?)?;
+    let shared = Arc::new(Shared::new(Arc::clone(&made.rings), made.ring_fd)?);
+    let (wq, sq_thread) = threads(&p)?;
+    made.sq_thread = sq_thread;
     p.features = FEATURES;
     tell_offsets(&mut p, &layout);
-    if let Err(e) = usercopy::write(params_at, &p) {
-        sys::close(ring_fd);
-        return Err(e);
-    }
-    match threads(&p) {
-        Ok((wq, sq_thread)) => {
-            let ctx = publish(rings, shared, &p, wq, sq_thread);
-            name(&ctx, ring_fd)
-        }
-        Err(e) => {
-            sys::close(ring_fd);
-            Err(e)
-        }
-    }
+    usercopy::write(params_at, &p)?;
+    let ctx = publish(&made, shared, &p, wq);
+    made.finished = true;
+    name(&ctx, made.ring_fd)
 }
 
 /// Gives the ring the number that the program knows it by: its descriptor, or (REGISTERED_FD_ONLY) an index
@@ -262,20 +274,15 @@ fn threads(p: &Params) -> Result<(Arc<Wq>, Option<Arc<SqThread>>), Errno> {
     Ok((wq, Some(sqpoll::start(p.sq_thread_idle, cpu)?)))
 }
 
-fn publish(
-    rings: Arc<Rings>,
-    shared: Arc<Shared>,
-    p: &Params,
-    wq: Arc<Wq>,
-    sq_thread: Option<Arc<SqThread>>,
-) -> Arc<Ctx> {
+fn publish(made: &Unfinished, shared: Arc<Shared>, p: &Params, wq: Arc<Wq>) -> Arc<Ctx> {
     let id = next_id();
+    let rings = Arc::clone(&made.rings);
     let mut state = State::new(id, Arc::clone(&shared), Arc::clone(&wq), rings, p.flags);
     state.ring_fd = shared.ring_fd;
     let ctx = Arc::new(Ctx {
         id,
         lock: CtxLock::new(state),
-        sq_thread: sq_thread.clone(),
+        sq_thread: made.sq_thread.clone(),
         wq,
         open_fds: AtomicU32::new(1),
         setup_flags: p.flags,
@@ -289,7 +296,7 @@ fn publish(
     }
     shared::publish(id, &shared);
     registry::insert(Arc::clone(&ctx));
-    if let Some(thread) = sq_thread {
+    if let Some(thread) = &made.sq_thread {
         thread.attach(id);
     }
     ctx

@@ -140,6 +140,7 @@ impl NoMmap {
     ///
     /// A shared mapping is duplicated as it is. A private one is replaced, at the same address and
     /// with the same contents, by pages of a memory file: the kernel pins pages, we share them.
+    /// `keep_fd` is as for [`Mapping::create`]; `give_up` closes what it returned.
     ///
     /// # Errors
     /// EINVAL when `addr` is not page aligned; EFAULT when the pages are not all there and writable.
@@ -147,6 +148,7 @@ impl NoMmap {
         addr: usize,
         len: usize,
         keep_fd: impl Fn(i32) -> Result<i32, Errno>,
+        give_up: impl Fn(i32),
     ) -> Result<Mapping, Errno> {
         if addr == 0 || !addr.is_multiple_of(PAGE) {
             return Err(if addr == 0 { Errno::EFAULT } else { Errno::EINVAL });
@@ -165,7 +167,7 @@ impl NoMmap {
         unsafe { std::ptr::copy_nonoverlapping(copy.as_ptr(), mapping.addr as *mut u8, len) };
         // SAFETY: replaces the program's own pages, which it handed over for this purpose, by pages
         // with the same contents and access.
-        unsafe {
+        let replaced = unsafe {
             mapping.map_for_program(
                 addr,
                 len,
@@ -173,9 +175,15 @@ impl NoMmap {
                 libc::MAP_SHARED | libc::MAP_FIXED,
                 0,
             )
+        };
+        match replaced {
+            Ok(_) => Ok(mapping),
+            Err(e) => {
+                give_up(mapping.memfd);
+                // Too few descriptors is said as it is; what else the pages are, they cannot be a ring's.
+                Err(if e == Errno::EMFILE { e } else { Errno::EINVAL })
+            }
         }
-        .map_err(|_| Errno::EINVAL)?;
-        Ok(mapping)
     }
 }
 

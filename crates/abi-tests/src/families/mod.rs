@@ -18,6 +18,7 @@ pub mod futexes;
 pub mod garbage;
 pub mod held;
 pub mod kbuf;
+pub mod leaks;
 pub mod links;
 pub mod memory;
 pub mod multishot;
@@ -44,6 +45,7 @@ pub mod zerocopy;
 /// All families, in the order they are run.
 pub const FAMILIES: &[Family] = &[
     setup::FAMILY,
+    leaks::FAMILY,
     memory::FAMILY,
     enter::FAMILY,
     queues::FAMILY,
