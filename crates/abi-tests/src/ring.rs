@@ -3,7 +3,7 @@
 
 use crate::backend::Abi;
 use crate::res::Res;
-use soloring_abi::{Cqe, GeteventsArg, Params, Sqe, Timespec, raw};
+use soloring_abi::{Cqe, GeteventsArg, Params, Sqe, Timespec, extra, raw};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
@@ -235,25 +235,30 @@ impl<'a> Ring<'a> {
         self.abi.enter_arg(self.fd, 0, n, flags, arg, size_of::<GeteventsArg>())
     }
 
-    /// The next completion that is already there.
+    /// The next completion that is already there. On a ring with CQE_MIXED this may be one to skip.
     pub fn pop(&self) -> Option<Done> {
         if self.cq_ready() == 0 {
             return None;
         }
         let head = self.cq_head();
-        let wide = self.has(raw::IORING_SETUP_CQE32);
+        let mixed = self.has(extra::IORING_SETUP_CQE_MIXED);
+        let stride = if self.has(raw::IORING_SETUP_CQE32) { 32 } else { 16 };
         let index = head & (self.params.cq_entries - 1);
-        let offset = self.params.cq_off.cqes as usize + index as usize * if wide { 32 } else { 16 };
-        assert!(offset + if wide { 32 } else { 16 } <= self.rings_len);
+        let offset = self.params.cq_off.cqes as usize + index as usize * stride;
+        assert!(offset + stride <= self.rings_len);
         // SAFETY: inside the mapping (just checked); the acquire load of the tail ordered the
         // ring's writes before this read.
-        let (cqe, extra) = unsafe {
-            let at = self.rings.add(offset);
-            let extra = if wide { at.add(16).cast::<[u64; 2]>().read_volatile() } else { [0, 0] };
-            (at.cast::<Cqe>().read_volatile(), extra)
-        };
+        let cqe = unsafe { self.rings.add(offset).cast::<Cqe>().read_volatile() };
+        let two_slots = mixed && cqe.flags & extra::IORING_CQE_F_32 != 0;
+        let mut extra = [0, 0];
+        if stride == 32 || two_slots {
+            assert!(offset + 32 <= self.rings_len);
+            // SAFETY: as above.
+            extra = unsafe { self.rings.add(offset + 16).cast::<[u64; 2]>().read_volatile() };
+        }
+        let slots = if two_slots { 2 } else { 1 };
         // Release: pairs with the ring's acquire load; the slot may be reused after this.
-        self.word(self.params.cq_off.head).store(head.wrapping_add(1), Ordering::Release);
+        self.word(self.params.cq_off.head).store(head.wrapping_add(slots), Ordering::Release);
         let done = Done { ud: cqe.user_data, res: Res(cqe.res as i64), flags: cqe.flags, extra };
         self.abi
             .note(format_args!("  cqe ud={} res={} flags={:#x}", done.ud, done.res, done.flags));

@@ -1,30 +1,42 @@
 //! The completion queue's producer: entries, the overflow list, and what is published.
 
 use soloring_abi::Cqe;
+use soloring_abi::extra::{IORING_CQE_F_32, IORING_CQE_F_SKIP};
 use soloring_abi::raw::{IORING_CQ_EVENTFD_DISABLED, IORING_SQ_CQ_OVERFLOW};
 use soloring_ringmem::Rings;
 use std::collections::VecDeque;
 
 /// Producer state of the CQ. Owned by whoever holds the ring lock.
 pub struct Cq {
-    /// Completions posted so far. The low 32 bits are the position of the next entry, ahead of what
+    /// Slots filled so far: completions posted, unless they differ in size. The low 32 bits are the position of the next entry, ahead of what
     /// the program sees until [`Cq::publish`]; 64 bits never wrap, so sequences compare plainly.
     tail: u64,
     published: u64,
     /// Lower bound of the program's head: the shared word is read only when this says "full".
     head_seen: u32,
     entries: u32,
+    /// With fewer slots in use a completion fits, without a closer look. 0 in a mixed ring.
+    sure_below: u32,
     overflow: VecDeque<(Cqe, [u64; 2])>,
     /// Timeouts that fired, which counted timeouts do not count and waiters wake for.
     pub timeouts: u64,
 }
 
 impl Cq {
-    pub fn new(entries: u32) -> Self {
-        Cq { tail: 0, published: 0, head_seen: 0, entries, overflow: VecDeque::new(), timeouts: 0 }
+    /// `mixed`: completions take one slot or two (CQE_MIXED).
+    pub fn new(entries: u32, mixed: bool) -> Self {
+        Cq {
+            tail: 0,
+            published: 0,
+            head_seen: 0,
+            entries,
+            sure_below: if mixed { 0 } else { entries },
+            overflow: VecDeque::new(),
+            timeouts: 0,
+        }
     }
 
-    /// Number of completions posted so far, the overflowed ones not counted.
+    /// Number of slots filled so far, the overflowed completions not counted.
     #[inline]
     pub fn tail(&self) -> u64 {
         self.tail
@@ -36,42 +48,69 @@ impl Cq {
     }
 
     #[inline]
-    fn has_room(&mut self, rings: &Rings) -> bool {
-        let tail = self.tail as u32;
-        if tail.wrapping_sub(self.head_seen) < self.entries {
-            return true;
-        }
-        let head = rings.cq_head();
-        // A head that the program moved beyond our tail is garbage: count the ring as full.
-        if tail.wrapping_sub(head) <= self.entries {
-            self.head_seen = head;
-        }
-        tail.wrapping_sub(self.head_seen) < self.entries
+    fn used(&self) -> u32 {
+        (self.tail as u32).wrapping_sub(self.head_seen)
     }
 
-    /// How many completions fit; exact below two, otherwise a lower bound.
+    fn see_head(&mut self, rings: &Rings) {
+        let head = rings.cq_head();
+        // A head that the program moved beyond our tail is garbage: count the ring as full.
+        if (self.tail as u32).wrapping_sub(head) <= self.entries {
+            self.head_seen = head;
+        }
+    }
+
+    /// Writes a completion if it fits. The overflow list is the caller's business.
+    #[inline]
+    fn place(&mut self, rings: &Rings, cqe: Cqe, extra: [u64; 2]) -> bool {
+        if self.used() < self.sure_below {
+            rings.write_cqe(self.tail as u32, cqe, extra);
+            self.tail += 1;
+            return true;
+        }
+        self.place_slowly(rings, cqe, extra)
+    }
+
+    /// As [`Cq::place`], after a look at the head, and for completions of two slots: they lie in a row, so the last
+    /// slot of the ring is filled with one that says to skip it.
+    #[inline(never)]
+    fn place_slowly(&mut self, rings: &Rings, cqe: Cqe, extra: [u64; 2]) -> bool {
+        self.see_head(rings);
+        let mixed = self.sure_below == 0;
+        let slots = if mixed && cqe.flags & IORING_CQE_F_32 != 0 { 2 } else { 1 };
+        if slots == 2 && (self.tail as u32).wrapping_add(1) & (self.entries - 1) == 0 {
+            if self.used() == self.entries {
+                return false;
+            }
+            let skip = Cqe { user_data: 0, res: 0, flags: IORING_CQE_F_SKIP };
+            rings.write_cqe(self.tail as u32, skip, [0; 2]);
+            self.tail += 1;
+        }
+        if self.used() + slots > self.entries {
+            return false;
+        }
+        rings.write_cqe(self.tail as u32, cqe, extra);
+        self.tail += slots as u64;
+        true
+    }
+
+    /// How many completions of one slot fit; exact below two, otherwise a lower bound.
     #[inline]
     pub fn room(&mut self, rings: &Rings) -> u32 {
         if !self.overflow.is_empty() {
             return 0;
         }
-        let used = |cq: &Cq| (cq.tail as u32).wrapping_sub(cq.head_seen);
-        if used(self) + 1 >= self.entries {
-            let head = rings.cq_head();
-            if (self.tail as u32).wrapping_sub(head) <= self.entries {
-                self.head_seen = head;
-            }
+        if self.used() + 1 >= self.entries {
+            self.see_head(rings);
         }
-        self.entries - used(self)
+        self.entries - self.used()
     }
 
     /// Posts a completion, on the overflow list when the ring is full: nothing is lost.
     /// Returns false when it overflowed.
     #[inline]
     pub fn post(&mut self, rings: &Rings, cqe: Cqe, extra: [u64; 2]) -> bool {
-        if self.overflow.is_empty() && self.has_room(rings) {
-            rings.write_cqe(self.tail as u32, cqe, extra);
-            self.tail += 1;
+        if self.overflow.is_empty() && self.place(rings, cqe, extra) {
             return true;
         }
         self.post_overflow(rings, cqe, extra)
@@ -93,10 +132,7 @@ impl Cq {
     /// Posts one of several completions of a multishot request, only if it fits: false ends the shots.
     #[inline]
     pub fn post_if_room(&mut self, rings: &Rings, cqe: Cqe, extra: [u64; 2]) -> bool {
-        if !self.overflow.is_empty() || !self.has_room(rings) {
-            return false;
-        }
-        self.post(rings, cqe, extra)
+        self.overflow.is_empty() && self.place(rings, cqe, extra)
     }
 
     /// Completions on the overflow list.
@@ -113,10 +149,10 @@ impl Cq {
         if self.overflow.is_empty() {
             return;
         }
-        while self.has_room(rings) {
-            let Some((cqe, extra)) = self.overflow.pop_front() else { break };
-            rings.write_cqe(self.tail as u32, cqe, extra);
-            self.tail += 1;
+        while let Some(&(cqe, extra)) = self.overflow.front()
+            && self.place(rings, cqe, extra)
+        {
+            self.overflow.pop_front();
         }
         if self.overflow.is_empty() {
             rings.sq_flags_clear(IORING_SQ_CQ_OVERFLOW);
@@ -148,6 +184,7 @@ impl Cq {
     /// Goes on in other memory, which holds everything that was posted.
     pub fn resize(&mut self, rings: &Rings) {
         self.entries = rings.layout().cq_entries;
+        self.sure_below = if self.sure_below == 0 { 0 } else { self.entries };
         self.head_seen = rings.cq_head();
     }
 
@@ -174,7 +211,7 @@ mod tests {
             sq_array: true,
         };
         let rings = Rings::create(layout, Ok).unwrap();
-        let mut cq = Cq::new(4);
+        let mut cq = Cq::new(4, false);
         for i in 0..6 {
             let cqe = Cqe { user_data: i, res: 0, flags: 0 };
             assert_eq!(cq.post(&rings, cqe, [0; 2]), i < 4);

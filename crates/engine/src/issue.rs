@@ -12,6 +12,7 @@ use crate::punt::punt;
 use crate::req::{File, Req, flag};
 use crate::slab::Where;
 use crate::state::State;
+use soloring_abi::extra::{IORING_CQE_F_32, IORING_SETUP_CQE_MIXED};
 use soloring_abi::{Errno, Opcode, sqe_flags};
 use soloring_iowq::Class;
 
@@ -116,7 +117,11 @@ fn act(st: &mut State, slot: u32, mut req: Req, outcome: Outcome) {
     let def = def_of(&req);
     match outcome {
         Outcome::Done(res, cflags) => return complete(st, Some(slot), req, res, cflags),
-        Outcome::DoneBig(res, extra) => return complete_big(st, Some(slot), req, res, 0, extra),
+        Outcome::DoneBig(res, extra) => {
+            let mixed = st.setup_has(IORING_SETUP_CQE_MIXED);
+            let size = if mixed { IORING_CQE_F_32 } else { 0 };
+            return complete_big(st, Some(slot), req, res, size, extra);
+        }
         _ => {}
     }
     if !req.has(flag::STABLE) {

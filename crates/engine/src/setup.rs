@@ -5,6 +5,7 @@ use crate::shared::{self, Shared};
 use crate::sqthread::SqThread;
 use crate::state::State;
 use crate::{exit, fds, fork, registry, ringtable, sqpoll, sys, usercopy};
+use soloring_abi::extra::IORING_SETUP_CQE_MIXED;
 use soloring_abi::{Errno, Params, raw};
 use soloring_iowq::{Config, Wq};
 use soloring_lock::{CtxLock, current_thread};
@@ -15,8 +16,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 const MAX_ENTRIES: u32 = 32768;
 const MAX_CQ_ENTRIES: u32 = 2 * MAX_ENTRIES;
 
-/// Flags that Linux 6.18 knows and this engine honours. The rest is refused with EINVAL, as an older
-/// kernel would: CQE_MIXED. On an IOPOLL ring the program reaps by calling in, as with the
+/// The flags of Linux 6.18, all honoured. On an IOPOLL ring the program reaps by calling in, as with the
 /// kernel's; that workers wait for the device instead of polling it is not visible.
 pub const FLAGS: u32 = raw::IORING_SETUP_CQSIZE
     | raw::IORING_SETUP_CLAMP
@@ -26,6 +26,7 @@ pub const FLAGS: u32 = raw::IORING_SETUP_CQSIZE
     | raw::IORING_SETUP_TASKRUN_FLAG
     | raw::IORING_SETUP_SQE128
     | raw::IORING_SETUP_CQE32
+    | IORING_SETUP_CQE_MIXED
     | raw::IORING_SETUP_SINGLE_ISSUER
     | raw::IORING_SETUP_DEFER_TASKRUN
     | raw::IORING_SETUP_NO_MMAP
@@ -79,6 +80,9 @@ fn check_flags(flags: u32) -> Result<(), Errno> {
     {
         return Err(Errno::EINVAL);
     }
+    if has(raw::IORING_SETUP_CQE32) && has(IORING_SETUP_CQE_MIXED) {
+        return Err(Errno::EINVAL);
+    }
     if has(raw::IORING_SETUP_HYBRID_IOPOLL) && !has(raw::IORING_SETUP_IOPOLL) {
         return Err(Errno::EINVAL);
     }
@@ -116,7 +120,12 @@ pub fn sizes(entries: u32, p: &Params) -> Result<(u32, u32), Errno> {
         cq = MAX_CQ_ENTRIES;
     }
     let cq = cq.next_power_of_two();
-    if cq < sq { Err(Errno::EINVAL) } else { Ok((sq, cq)) }
+    if cq < sq {
+        return Err(Errno::EINVAL);
+    }
+    // The larger completions must fit.
+    let mixed = p.flags & IORING_SETUP_CQE_MIXED != 0;
+    if mixed && cq < 2 { Err(Errno::EOVERFLOW) } else { Ok((sq, cq)) }
 }
 
 fn next_id() -> u64 {
@@ -130,7 +139,11 @@ pub fn layout(p: &Params) -> Layout {
         sq_entries: p.sq_entries,
         cq_entries: p.cq_entries,
         sqe: if has(raw::IORING_SETUP_SQE128) { SqeSize::B128 } else { SqeSize::B64 },
-        cqe: if has(raw::IORING_SETUP_CQE32) { CqeSize::B32 } else { CqeSize::B16 },
+        cqe: match p.flags & (raw::IORING_SETUP_CQE32 | IORING_SETUP_CQE_MIXED) {
+            raw::IORING_SETUP_CQE32 => CqeSize::B32,
+            IORING_SETUP_CQE_MIXED => CqeSize::Mixed,
+            _ => CqeSize::B16,
+        },
         sq_array: !has(raw::IORING_SETUP_NO_SQARRAY),
     }
 }
@@ -188,8 +201,8 @@ impl Drop for Unfinished {
 /// Makes a ring and returns its descriptor, or (REGISTERED_FD_ONLY) its index.
 ///
 /// # Errors
-/// EFAULT for `params`; EINVAL for entries, flags and combinations that Linux 6.18 refuses and for
-/// flags that are not honoured here; EBUSY as [`name`] gives it; EMFILE, ENFILE, ENOMEM.
+/// EFAULT for `params`; EINVAL for entries, flags and combinations that Linux 6.18 refuses;
+/// EOVERFLOW for a mixed ring with room for one completion; EBUSY as [`name`] gives it; EMFILE, ENFILE, ENOMEM.
 pub fn setup(entries: u32, params_at: u64) -> Result<i32, Errno> {
     soloring_lock::init();
     fork::install_hooks();

@@ -13,6 +13,7 @@ use crate::shared::Shared;
 use crate::slab::{Slab, Where};
 use crate::timers::Timers;
 use crate::watch::Watches;
+use soloring_abi::extra::IORING_SETUP_CQE_MIXED;
 use soloring_abi::{Cqe, Errno};
 use soloring_iowq::Wq;
 use soloring_lock::ThreadToken;
@@ -163,7 +164,8 @@ impl State {
         rings: Arc<Rings>,
         setup_flags: u32,
     ) -> Self {
-        let entries = rings.layout().cq_entries;
+        let mixed = setup_flags & IORING_SETUP_CQE_MIXED != 0;
+        let cq = Cq::new(rings.layout().cq_entries, mixed);
         State {
             shared,
             wq,
@@ -172,7 +174,7 @@ impl State {
             setup_flags,
             submitter: None,
             sq_head: 0,
-            cq: Cq::new(entries),
+            cq,
             slab: Slab::default(),
             by_user_data: Index::default(),
             by_file: Index::default(),

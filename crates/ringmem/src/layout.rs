@@ -14,6 +14,8 @@ pub enum SqeSize {
 pub enum CqeSize {
     B16,
     B32,
+    /// Slots of 16 bytes, of which a completion takes one or (IORING_CQE_F_32) two.
+    Mixed,
 }
 
 /// Offsets of `struct io_rings` (Linux 5.4 to 6.18), bytes from the start of the ring region.
@@ -56,7 +58,7 @@ fn page_align(bytes: usize) -> usize {
 impl Layout {
     pub(crate) fn cqe_shift(&self) -> u32 {
         match self.cqe {
-            CqeSize::B16 => 4,
+            CqeSize::B16 | CqeSize::Mixed => 4,
             CqeSize::B32 => 5,
         }
     }

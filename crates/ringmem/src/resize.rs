@@ -1,9 +1,10 @@
 //! What a ring's old memory holds, carried over to memory of another size.
 #![allow(unsafe_code)]
 
-use crate::layout::off;
+use crate::layout::{CqeSize, off};
 use crate::rings::Rings;
-use soloring_abi::Errno;
+use soloring_abi::extra::IORING_CQE_F_32;
+use soloring_abi::{Cqe, Errno};
 use std::sync::atomic::Ordering;
 
 impl Rings {
@@ -11,12 +12,15 @@ impl Rings {
     /// position; the index array starts empty. `sq_head` and `cq_tail` are the engine's own cursors.
     ///
     /// # Errors
-    /// EOVERFLOW when the entries do not fit. `old` is as it was in any case.
+    /// EOVERFLOW when the entries do not fit, or one would lie across the end. `old` is as it was in any case.
     pub fn take_over(&self, old: &Rings, sq_head: u32, cq_tail: u32) -> Result<(), Errno> {
         let (sq_tail, cq_head) = (old.sq_tail(), old.cq_head());
         let sq_waiting = sq_tail.wrapping_sub(sq_head);
         let cq_waiting = cq_tail.wrapping_sub(cq_head);
         if sq_waiting > self.layout.sq_entries || cq_waiting > self.layout.cq_entries {
+            return Err(Errno::EOVERFLOW);
+        }
+        if self.would_split(old, cq_head, cq_waiting) {
             return Err(Errno::EOVERFLOW);
         }
         for i in 0..sq_waiting {
@@ -38,6 +42,26 @@ impl Rings {
             self.word(word).store(value, Ordering::Relaxed);
         }
         Ok(())
+    }
+
+    /// Whether a completion of two slots would lie across the end of this ring.
+    fn would_split(&self, old: &Rings, cq_head: u32, waiting: u32) -> bool {
+        if self.layout.cqe != CqeSize::Mixed {
+            return false;
+        }
+        let mut i = 0;
+        while i < waiting {
+            let pos = cq_head.wrapping_add(i);
+            let at = old.cqes() + (((pos & old.cq_mask) as usize) << 4);
+            // SAFETY: a masked slot of a ring that the caller borrows; volatile, since the program maps it.
+            let cqe = unsafe { std::ptr::read_volatile(at as *const Cqe) };
+            let wide = cqe.flags & IORING_CQE_F_32 != 0;
+            if wide && pos & self.cq_mask == self.cq_mask {
+                return true;
+            }
+            i += if wide { 2 } else { 1 };
+        }
+        false
     }
 
     fn copy_sqe(&self, old: &Rings, pos: u32) {
@@ -72,8 +96,7 @@ fn copy(from: usize, to: usize, words: usize) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{CqeSize, Layout, SqeSize};
-    use soloring_abi::Cqe;
+    use crate::{Layout, SqeSize};
 
     fn rings(entries: u32) -> Rings {
         let layout = Layout {

@@ -1,8 +1,9 @@
 //! Typed access to the shared rings: heads, tails, flags, and entries by value.
 #![allow(unsafe_code)]
 
-use crate::layout::{Layout, SqeSize, off};
+use crate::layout::{CqeSize, Layout, SqeSize, off};
 use crate::map::Mapping;
+use soloring_abi::extra::IORING_CQE_F_32;
 use soloring_abi::{Cqe, Errno, Sqe};
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -185,7 +186,8 @@ impl Rings {
         self.word(off::CQ_TAIL).store(tail, Ordering::Release);
     }
 
-    /// Writes a completion at CQ position `pos`; `extra` goes to the second half of a 32-byte entry.
+    /// Writes a completion at CQ position `pos`; `extra` goes to the second half of a 32-byte entry, which in
+    /// a mixed ring is the next slot: there `pos` must not name the last.
     #[inline]
     pub fn write_cqe(&self, pos: u32, cqe: Cqe, extra: [u64; 2]) {
         let slot = (pos & self.cq_mask) as usize;
@@ -193,10 +195,17 @@ impl Rings {
         // SAFETY: the masked slot lies in the CQE array; volatile, since the program maps it too.
         unsafe {
             std::ptr::write_volatile(at as *mut Cqe, cqe);
-            if self.layout.cqe_shift() == 5 {
-                std::ptr::write_volatile((at + 16) as *mut [u64; 2], extra);
-            }
         }
+        let second = match self.layout.cqe {
+            CqeSize::B16 => return,
+            CqeSize::B32 => at + 16,
+            CqeSize::Mixed if cqe.flags & IORING_CQE_F_32 != 0 => {
+                self.cqes() + (((pos.wrapping_add(1) & self.cq_mask) as usize) << 4)
+            }
+            CqeSize::Mixed => return,
+        };
+        // SAFETY: the second half of that slot, or another masked slot.
+        unsafe { std::ptr::write_volatile(second as *mut [u64; 2], extra) };
     }
 
     /// `cq_ring->flags` (`IORING_CQ_*`), written by the program.
@@ -271,7 +280,6 @@ impl Rings {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::layout::CqeSize;
 
     fn rings() -> Rings {
         let layout = Layout {

@@ -21,6 +21,7 @@ pub mod kbuf;
 pub mod leaks;
 pub mod links;
 pub mod memory;
+pub mod mixed;
 pub mod multishot;
 pub mod msg;
 pub mod net;
@@ -47,6 +48,7 @@ pub const FAMILIES: &[Family] = &[
     setup::FAMILY,
     leaks::FAMILY,
     memory::FAMILY,
+    mixed::FAMILY,
     enter::FAMILY,
     queues::FAMILY,
     links::FAMILY,

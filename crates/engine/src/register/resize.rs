@@ -6,6 +6,7 @@ use crate::notify;
 use crate::setup;
 use crate::state::State;
 use crate::usercopy;
+use soloring_abi::extra::IORING_SETUP_CQE_MIXED;
 use soloring_abi::{Errno, Params, raw};
 use std::sync::Arc;
 
@@ -15,6 +16,7 @@ const FLAGS: u32 = raw::IORING_SETUP_CQSIZE | raw::IORING_SETUP_CLAMP;
 const INHERITED: u32 = raw::IORING_SETUP_NO_SQARRAY
     | raw::IORING_SETUP_SQE128
     | raw::IORING_SETUP_CQE32
+    | IORING_SETUP_CQE_MIXED
     | raw::IORING_SETUP_NO_MMAP;
 
 /// Entries and completions that wait keep their positions; the program maps the new memory. Only rings with
