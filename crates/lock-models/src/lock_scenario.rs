@@ -1,11 +1,14 @@
 //! Models of the real lock alone: what the table's scenarios do not reach, and that it needs its fences.
 
 use crate::real::{
-    CtxLock, Fences, LockMode, Mode, ThreadToken, Tuned, owner_gone, set_fences, set_gates,
-    set_thread, set_tuning,
+    CtxLock, Fences, Guard, LockMode, Mode, Reentered, ThreadToken, Tuned, end_of_signals,
+    expect_signal, owner_gone, set_fences, set_gates, set_signal_at, set_thread, set_tuning,
+    signal_came,
 };
 use crate::trace::{Depth, Kind, Verdict, check, forget_steps, say, violate};
 use loom::thread::JoinHandle;
+use std::cell::Cell;
+use std::rc::Rc;
 use std::sync::Arc;
 
 /// One model, what happens in it, and whether the exploration must find a failure.
@@ -19,18 +22,32 @@ pub struct LockScenario {
     gated: (usize, usize),
     fences: Fences,
     tuned: Tuned,
+    /// The model is explored so often, with the owner's signal before another one of its steps each
+    /// time; the last step is one that no execution comes to. 0: the model has no signal.
+    signal_steps: usize,
     model: fn(),
 }
 
 impl LockScenario {
     pub fn check(&self, depth: Depth) -> Verdict {
         let (fences, tuned, model) = (self.fences, self.tuned, self.model);
-        let explore = |preemptions, gates| {
+        let last = self.signal_steps.saturating_sub(1);
+        let explore_at = |step, preemptions, gates| {
             check(preemptions, move || {
                 set_gates(gates);
                 set_fences(fences);
                 set_tuning(tuned);
+                set_signal_at(step);
                 model();
+                if step > 0 && step == last && signal_came() {
+                    violate(Kind::Other, "the owner takes more steps than were tried".into());
+                }
+            })
+        };
+        let explore = |preemptions, gates| {
+            let first = explore_at(0, preemptions, gates);
+            (1..=last).fold(first, |verdict, step| {
+                verdict.and_then(|| explore_at(step, preemptions, gates))
             })
         };
         let gated = depth.of(self.gated);
@@ -46,11 +63,12 @@ const SOUND: LockScenario = LockScenario {
     gated: (2, 3),
     fences: Fences::Both,
     tuned: Tuned::Steady,
+    signal_steps: 0,
     model: || {},
 };
 
 /// All of them.
-pub const LOCK_SCENARIOS: [LockScenario; 12] = [
+pub const LOCK_SCENARIOS: [LockScenario; 14] = [
     LockScenario {
         name: "owner-one-foreign",
         story: "owner and one foreign locker, twice each: exclusion, no lost wake-up",
@@ -116,8 +134,28 @@ pub const LOCK_SCENARIOS: [LockScenario; 12] = [
         name: "answers-alone",
         story: "no fence at all: a foreign locker goes in only when the owner has answered",
         fences: Fences::OnlyAnswers,
+        // What the Acquire of a closing's number is for shows with four only.
         gated: (2, 4),
         model: answers_alone,
+        ..SOUND
+    },
+    LockScenario {
+        name: "signal",
+        story: "a handler locks, wherever it interrupts the owner: it gets in, or Reentered",
+        plain: (1, 2),
+        gated: (1, 2),
+        signal_steps: 56,
+        model: signal,
+        ..SOUND
+    },
+    LockScenario {
+        name: "signal-answers",
+        story: "no fence at all: a handler of the owner's answers, wherever it interrupts it",
+        fences: Fences::OnlyAnswers,
+        plain: (1, 3),
+        gated: (1, 2),
+        signal_steps: 32,
+        model: signal_answers,
         ..SOUND
     },
     LockScenario {
@@ -334,6 +372,67 @@ fn answers_alone() {
     owner_gone();
     thread.join().unwrap();
     must_be(&lock, mine + 2);
+}
+
+/// How often handlers of the owner's got in.
+#[derive(Clone, Default)]
+struct Handled(Rc<Cell<u64>>);
+
+impl Handled {
+    /// What a handler does with a guard, if it gets one.
+    fn count(&self, guard: Option<Guard<'_, u64>>) {
+        if let Some(mut guard) = guard {
+            tell("the handler", guard.mode());
+            *guard += 1;
+            self.0.set(self.0.get() + 1);
+        }
+    }
+}
+
+fn signal() {
+    let lock = owned();
+    let theirs = lock.clone();
+    let thread = spawn(FOREIGN, move || {
+        count(&theirs, FOREIGN);
+        count(&theirs, FOREIGN);
+    });
+    let (handled, theirs) = (Handled::default(), lock.clone());
+    let by_handler = handled.clone();
+    expect_signal(move || match theirs.lock() {
+        Ok(guard) => by_handler.count(Some(guard)),
+        Err(Reentered) => say("the handler", "is told that its thread is inside"),
+    });
+    count(&lock, OWNER);
+    count(&lock, OWNER);
+    end_of_signals();
+    thread.join().unwrap();
+    must_be(&lock, 4 + handled.0.get());
+}
+
+/// As [`answers_alone`].
+fn signal_answers() {
+    let lock = owned();
+    let theirs = lock.clone();
+    let thread = spawn(FOREIGN, move || {
+        count(&theirs, FOREIGN);
+        count(&theirs, FOREIGN);
+    });
+    let (handled, theirs) = (Handled::default(), lock.clone());
+    let by_handler = handled.clone();
+    expect_signal(move || by_handler.count(theirs.try_lock().unwrap_or(None)));
+    let mut mine = 0;
+    for _ in 0..2 {
+        if let Some(mut guard) = lock.try_lock().expect("not entered twice") {
+            tell(OWNER.1, guard.mode());
+            *guard += 1;
+            mine += 1;
+        }
+    }
+    end_of_signals();
+    say(OWNER.1, "has gone");
+    owner_gone();
+    thread.join().unwrap();
+    must_be(&lock, mine + 2 + handled.0.get());
 }
 
 fn two_rings() {

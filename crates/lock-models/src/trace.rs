@@ -157,6 +157,21 @@ impl Verdict {
         }
     }
 
+    /// This exploration, and if it has found nothing, another one of the same model within the same
+    /// bounds.
+    pub fn and_then(self, explore: impl FnOnce() -> Verdict) -> Verdict {
+        if self.failure.is_some() {
+            return self;
+        }
+        let next = explore();
+        Verdict {
+            executions: self.executions + next.executions,
+            bounds: self.bounds,
+            elapsed: self.elapsed + next.elapsed,
+            failure: next.failure,
+        }
+    }
+
     pub fn passed(&self) -> bool {
         self.failure.is_none()
     }

@@ -97,8 +97,9 @@ impl BiasWord {
     }
 
     /// Closes the biased path. The caller holds the mutex and the word is biased. Relaxed: its order
-    /// against the look at `busy` comes from the heavy fence that follows (a foreign locker), or does
-    /// not matter (the owner itself, who alone reads the flag to decide anything).
+    /// against the look at `busy` comes from what follows (a foreign locker: the owner's answer to the
+    /// numbered closing, or the heavy fence), or does not matter (the owner itself, who alone reads the flag
+    /// to decide anything).
     pub(crate) fn close(&self, seen: Snapshot) {
         self.word.store(seen.0 | CLOSED, Ordering::Relaxed);
     }
@@ -137,8 +138,8 @@ impl BiasWord {
         self.word.store(owner.bits() | slot_bit | CLOSED, Ordering::Relaxed);
     }
 
-    /// Makes the lock a mutex. The caller holds the mutex and the lock, and the path was closed with a
-    /// heavy fence before (or was never open), so no owner can still be on its way in.
+    /// Makes the lock a mutex. The caller holds the mutex and the lock, and the path was closed and the
+    /// owner passed (or it was never open), so no owner can still be on its way in.
     pub(crate) fn clear(&self) {
         self.word.store(UNBIASED, Ordering::Relaxed);
     }

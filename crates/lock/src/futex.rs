@@ -9,6 +9,9 @@ use syscalls::{Errno, Sysno, syscall};
 const WAIT_PRIVATE: usize = 128;
 const WAKE_PRIVATE: usize = 1 | 128;
 
+/// Holders never block, so a sleep that lasts this long is a rare one.
+const SLEEP_NS_MAX: i64 = 5_000_000;
+
 /// Not where a futex address may lie: the kernel compares 32 bits, of which the low half is taken.
 const LOW_HALF_OFFSET: usize = if cfg!(target_endian = "big") { 4 } else { 0 };
 
@@ -22,15 +25,19 @@ impl Futex {
     }
 
     /// Sleeps while the low 32 bits are those of `expected`, until a wake. May return at any time
-    /// for no reason (signals): callers look at the word again.
+    /// for no reason: callers look at the word again. One reason is that time is up: a waker that is stopped,
+    /// or interrupted by a signal handler that runs for long, between its change of the word and its wake
+    /// must not keep others out of a lock that is free.
     pub(crate) fn wait(&self, expected: u64) {
-        // SAFETY: the address is half of our own word, aligned to 4, and lives as long as `self`; the null
-        // timeout means none. The kernel only reads the word.
+        let longest = [0i64, SLEEP_NS_MAX];
+        // SAFETY: the address is half of our own word, aligned to 4, and lives as long as `self`; the timeout
+        // is a timespec that outlives the call. The kernel only reads both.
         let answer = unsafe {
-            syscall!(Sysno::futex, self.low_half(), WAIT_PRIVATE, expected as u32 as usize, 0)
+            let (word, expected) = (self.low_half(), expected as u32 as usize);
+            syscall!(Sysno::futex, word, WAIT_PRIVATE, expected, longest.as_ptr())
         };
         debug_assert!(
-            matches!(answer, Ok(_) | Err(Errno::EAGAIN | Errno::EINTR)),
+            matches!(answer, Ok(_) | Err(Errno::EAGAIN | Errno::EINTR | Errno::ETIMEDOUT)),
             "futex wait: {answer:?}"
         );
     }

@@ -73,3 +73,20 @@ pub fn after_fork_child() {
     fence::forget_registration();
     prims::prepare();
 }
+
+#[cfg(test)]
+mod tests {
+    use super::bias::BiasWord;
+    use super::slot::OwnerSlot;
+
+    /// The child of a fork may have got an old number of closings and a new answer.
+    #[test]
+    fn a_forked_child_takes_no_answer_of_the_parent_for_its_own() {
+        let (parent, child, slot) = (BiasWord::new(), BiasWord::new(), OwnerSlot::new());
+        slot.acknowledge(parent.number_closing());
+        let closing = child.number_closing();
+        assert!(slot.has_acknowledged(closing), "the two words of the child do not fit");
+        slot.reset();
+        assert!(!slot.has_acknowledged(closing));
+    }
+}

@@ -24,14 +24,14 @@ impl Mutex {
         Self { word: Futex::new(0) }
     }
 
-    /// Locks; returns the nanoseconds waited (0: not at all).
+    /// Locks; returns the nanoseconds waited (0: not at all). `before_sleep` is called before each sleep.
     #[inline]
-    pub(crate) fn lock(&self, me: ThreadToken) -> Result<u64, Reentered> {
+    pub(crate) fn lock(&self, me: ThreadToken, before_sleep: impl Fn()) -> Result<u64, Reentered> {
         // Acquire pairs with the Release in `unlock`: the last holder's critical section happens before ours.
         match self.word.compare_exchange(0, me.bits(), Ordering::Acquire, Ordering::Relaxed) {
             Ok(_) => Ok(0),
             Err(word) if word & !SLEEPERS == me.bits() => Err(Reentered),
-            Err(_) => Ok(self.lock_slow(me)),
+            Err(_) => Ok(self.lock_slow(me, before_sleep)),
         }
     }
 
@@ -47,7 +47,7 @@ impl Mutex {
 
     /// The caller is not the holder (`lock` has looked).
     #[cold]
-    fn lock_slow(&self, me: ThreadToken) -> u64 {
+    fn lock_slow(&self, me: ThreadToken, before_sleep: impl Fn()) -> u64 {
         let start = now_ns();
         let mut claim = me.bits();
         let mut spins = SPINS_MAX;
@@ -72,6 +72,7 @@ impl Mutex {
                     continue;
                 }
             }
+            before_sleep();
             self.word.wait(word | SLEEPERS);
             // Others may have slept beside us: whoever locks after sleeping says so in the word.
             claim = me.bits() | SLEEPERS;

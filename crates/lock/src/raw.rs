@@ -229,7 +229,7 @@ impl RawLock {
     fn lock_by_mutex(&self) -> Result<Hold, Reentered> {
         let me = current_thread();
         self.stand_outside(me)?;
-        let waited_ns = self.shared.mutex.lock(me)?;
+        let waited_ns = self.shared.mutex.lock(me, || self.wake_for_owner(me))?;
         if waited_ns != 0 {
             self.shared.waited_ns.add(waited_ns);
         }
@@ -281,6 +281,17 @@ impl RawLock {
             slot.acknowledge(self.bias.last_closing());
         }
         Ok(())
+    }
+
+    /// Before the caller sleeps on the mutex. If it is a signal handler that interrupted the owner on its
+    /// way out, between its `busy` and the wake, then the holder of the mutex may be waiting for that wake,
+    /// which cannot come before the handler returns.
+    #[cold]
+    fn wake_for_owner(&self, me: ThreadToken) {
+        let seen = self.bias.peek();
+        if seen.is_owned_by(me) {
+            self.slot(seen.slot()).wake();
+        }
     }
 
     /// Second step of an acquisition by the mutex, which the caller holds: closes the owner's path,
@@ -379,7 +390,7 @@ impl RawLock {
         self.shared.waited_ns.add(now_ns().wrapping_sub(start));
     }
 
-    /// The caller holds the lock by the mutex, the biased path closed with a heavy fence.
+    /// The caller holds the lock by the mutex, the biased path closed and the owner passed.
     fn drop_bias(&self) {
         self.bias.clear();
         self.shared.revocations.add(1);

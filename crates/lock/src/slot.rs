@@ -13,7 +13,7 @@ pub(crate) struct OwnerSlot {
     busy: Futex,
     /// Attempts that found the path closed at the second look. Written by the owner.
     failed: Counter,
-    /// The last closing of the path (`BiasWord::close` numbers them) that the owner has seen while it
+    /// The last closing of the path (`BiasWord::number_closing`; no closing is 0) that the owner has seen while it
     /// was outside. Written by the owner.
     seen_closing: AtomicU64,
     /// Whose slot it is, as token bits; 0: nobody's yet. Written by holders of the mutex.
@@ -114,10 +114,13 @@ impl OwnerSlot {
         (self.busy.load(Ordering::Relaxed) / 2).wrapping_sub(self.failed.get())
     }
 
-    /// In a forked child: outside, whatever it was.
+    /// In a forked child: outside, whatever it was. Of words that another thread of the parent was changing
+    /// the child may have an old one and a new one, so an answer might be one to a closing that is still to
+    /// come: none is left.
     pub(crate) fn reset(&self) {
         let busy = self.busy.load(Ordering::Relaxed);
         self.busy.store(busy & !1, Ordering::Relaxed);
+        self.seen_closing.store(0, Ordering::Relaxed);
     }
 }
 

@@ -31,7 +31,10 @@ pub use ctx::CtxLock;
 pub use guard::Guard;
 pub use hold::{Mode, Reentered};
 pub use policy::Policy;
-pub use prims::{Fences, Tuned, owner_gone, set_fences, set_gates, set_thread, set_tuning};
+pub use prims::{
+    Fences, Tuned, end_of_signals, expect_signal, owner_gone, set_fences, set_gates, set_signal_at,
+    set_thread, set_tuning, signal_came,
+};
 pub use stats::{LockMode, LockStats};
 pub use token::ThreadToken;
 

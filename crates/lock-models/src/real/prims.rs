@@ -50,6 +50,12 @@ impl AtomicU64 {
     }
 
     fn pass(&self) -> &loom::sync::atomic::AtomicU64 {
+        signal_point();
+        self.pass_in_kernel()
+    }
+
+    /// No signal's handler runs while the kernel looks.
+    fn pass_in_kernel(&self) -> &loom::sync::atomic::AtomicU64 {
         if GATES.get() {
             self.gate.fetch_add(1, Ordering::Relaxed);
         }
@@ -84,6 +90,8 @@ thread_local! {
     static FENCES: Cell<Fences> = const { Cell::new(Fences::Both) };
     static TUNED: Cell<Tuned> = const { Cell::new(Tuned::Steady) };
     static CLOCK: Cell<u64> = const { Cell::new(0) };
+    static SIGNAL_AT: Cell<usize> = const { Cell::new(0) };
+    static SIGNAL_CAME: Cell<bool> = const { Cell::new(false) };
 }
 
 /// For the check that runs on this thread of the machine: gates before the words, or not. With them loom
@@ -116,6 +124,44 @@ pub fn owner_gone() {
 
 loom::thread_local! {
     static THREAD: Cell<(u64, &'static str)> = Cell::new((0, "nobody"));
+    /// What a signal's handler does on this thread, and how many of its steps come first.
+    static SIGNAL: Cell<Option<(usize, Handler)>> = Cell::new(None);
+}
+
+type Handler = Box<dyn FnOnce()>;
+
+/// For the check that runs on this thread of the machine: before which step, from [`expect_signal`]
+/// on, the signal comes.
+pub fn set_signal_at(step: usize) {
+    SIGNAL_AT.set(step);
+}
+
+/// The calling thread of the model gets a signal before that one of its steps (accesses to words of the
+/// lock, and light fences) that was set, wherever this is.
+pub fn expect_signal(handler: impl FnOnce() + 'static) {
+    SIGNAL.with(|signal| signal.set(Some((SIGNAL_AT.get(), Box::new(handler)))));
+}
+
+/// The calling thread gets no signal any more.
+pub fn end_of_signals() {
+    SIGNAL_CAME.set(SIGNAL.with(Cell::take).is_none());
+}
+
+/// Whether the signal of the execution that has just ended had come in time.
+pub fn signal_came() -> bool {
+    SIGNAL_CAME.get()
+}
+
+fn signal_point() {
+    match SIGNAL.with(Cell::take) {
+        None => {}
+        Some((0, handler)) => {
+            say(me(), "is interrupted by a signal");
+            handler();
+            say(me(), "goes on where it was interrupted");
+        }
+        Some((steps, handler)) => SIGNAL.with(|signal| signal.set(Some((steps - 1, handler)))),
+    }
 }
 
 /// To be called first by each thread of a model.
@@ -154,6 +200,7 @@ pub(crate) fn tuning() -> Tuning {
 }
 
 pub(crate) fn light_fence() {
+    signal_point();
     if matches!(FENCES.get(), Fences::Both | Fences::WithoutHeavy) {
         // SeqCst: loom knows no membarrier, so both halves are full fences here. Its partner is the one in
         // `heavy_fence`.
@@ -219,7 +266,7 @@ impl Futex {
         let queue = self.queue.lock().unwrap();
         // SeqCst pairs with whatever changed the word: the kernel looks under its bucket lock, which the
         // waker takes after its change.
-        if self.word.load(Ordering::SeqCst) as u32 == expected as u32 {
+        if self.word.pass_in_kernel().load(Ordering::SeqCst) as u32 == expected as u32 {
             say(me(), "sleeps");
             drop(self.woken.wait(queue).unwrap());
         }
