@@ -1,7 +1,7 @@
 //! Everybody else: threads that are no ring's submitter and use it all the same.
 
 use super::beat::Beat;
-use super::session::{MESSAGE, MESSAGE_RING};
+use super::session::{MESSAGE, MESSAGE_ASTRAY, MESSAGE_RING};
 use super::work;
 use super::world::{Live, World};
 use crate::res::{Res, err};
@@ -32,7 +32,8 @@ pub fn run(world: &World, beat: &Beat, seed: u64) {
     if !talks {
         count(&mut counts, "MSG_RING is refused here: senders without messages");
     }
-    let mut number = seed << 16;
+    // Every sender numbers its messages by itself: 16 of them, 2^28 messages each.
+    let (sender, mut number) = (seed % 16 << 28, 0u64);
     while !world.stopped() {
         beat.at("looking for a ring");
         let Some(live) = world.any_ring(&mut rng) else {
@@ -73,7 +74,9 @@ pub fn run(world: &World, beat: &Beat, seed: u64) {
             4 if talks => {
                 beat.at("sending a message");
                 number += 1;
-                let ud = MESSAGE | live.id << MESSAGE_RING | (number & 0xffff_ffff);
+                let astray = if live.exact { 0 } else { MESSAGE_ASTRAY };
+                let ud =
+                    MESSAGE | astray | live.id << MESSAGE_RING | sender | (number & 0xfff_ffff);
                 let res = send(&mut own, &live, ud);
                 judge(world, &live, enabled, "a message", res, &[Res(0), err(EOVERFLOW)]);
                 if res == Res(0) {
