@@ -33,7 +33,7 @@ pub fn run(world: &World, beat: &Beat, seed: u64) {
         count(&mut counts, "MSG_RING is refused here: senders without messages");
     }
     // Every sender numbers its messages by itself: 16 of them, 2^28 messages each.
-    let (sender, mut number) = (seed % 16 << 28, 0u64);
+    let (sender, mut number) = ((seed % 16) << 28, 0u64);
     while !world.stopped() {
         beat.at("looking for a ring");
         let Some(live) = world.any_ring(&mut rng) else {
