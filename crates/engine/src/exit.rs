@@ -61,7 +61,7 @@ pub fn finish(ctx: &Ctx, st: &mut State) {
     st.retired.clear();
     close_memory(&st.rings);
     st.ring_fd = -1;
-    registry::account_closed(ctx.id, &st.ops, ctx.lock.stats());
+    registry::account_closed(ctx.id, ctx.lock.stats());
 }
 
 /// Gives up the memory files of a ring. Mappings of them, ours and the program's, stay.

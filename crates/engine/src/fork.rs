@@ -7,7 +7,7 @@
 
 use crate::req::{File, NIL};
 use crate::state::{Leader, State, SubmitLink, Watch};
-use crate::{fds, reactor, registry, ringtable};
+use crate::{counts, fds, reactor, registry, ringtable};
 use std::cell::RefCell;
 use std::sync::Once;
 
@@ -39,6 +39,7 @@ extern "C" fn child() {
     soloring_lock::after_fork_child();
     reactor::reset_after_fork();
     registry::reset_totals();
+    counts::reset();
     for ctx in registry::all() {
         // SAFETY: the child has one thread, which is in fork and in no ring; a state that another thread
         // of the parent was changing is emptied below without being read, as far as it is private.
@@ -83,7 +84,6 @@ fn forget_private(st: &mut State) {
     st.watch = Watch::Off;
     st.armed = 0;
     st.punted = 0;
-    st.ops = [0; 64];
     st.submitter_elsewhere = st.submitter.is_some();
     st.inherited = true;
 }

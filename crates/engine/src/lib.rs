@@ -7,6 +7,7 @@ mod usercopy;
 mod childinfo;
 mod futexwait;
 mod fds;
+mod counts;
 mod timers;
 mod cq;
 mod resources;

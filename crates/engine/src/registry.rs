@@ -2,44 +2,33 @@
 #![allow(unsafe_code)]
 
 use crate::ctx::Ctx;
-use crate::fds;
+use crate::{fds, sys};
+use soloring_abi::Errno;
 use soloring_lock::LockStats;
 use std::cell::{Cell, UnsafeCell};
-use std::collections::HashMap;
-use std::sync::{Arc, LazyLock, Mutex, MutexGuard};
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard};
 
-static RINGS: LazyLock<Mutex<HashMap<u64, Arc<Ctx>>>> = LazyLock::new(Mutex::default);
-static CLOSED: Mutex<Closed> = Mutex::new(Closed { totals: Totals::NONE, closing: Vec::new() });
+/// Made without a first use that could be interrupted.
+static RINGS: Mutex<Rings> = Mutex::new(Rings::new());
+type Rings = BTreeMap<u64, Arc<Ctx>>;
+static CLOSED: Mutex<Closed> = Mutex::new(Closed { locks: None, closing: Vec::new() });
 
-/// What rings that are no longer in the table have counted. Taken after the table's mutex.
+/// What the locks of rings that are no longer in the table have counted. Taken after the table's mutex.
 struct Closed {
-    totals: Totals,
-    /// Out of the table and not in `totals` yet: without them a reader would see counts go backwards.
+    locks: Option<LockStats>,
+    /// Out of the table and not in `locks` yet: without them a reader would see counts go backwards.
     closing: Vec<Arc<Ctx>>,
 }
 
-/// Sums over rings.
-#[derive(Clone, Copy, Debug)]
-pub struct Totals {
-    pub ops: [u64; 64],
-    pub lock: Option<LockStats>,
-}
-
-impl Totals {
-    const NONE: Totals = Totals { ops: [0; 64], lock: None };
-
-    fn add(&mut self, ops: &[u64; 64], lock: LockStats) {
-        for (sum, n) in self.ops.iter_mut().zip(ops) {
-            *sum += n;
-        }
-        match &mut self.lock {
-            Some(sum) => sum.merge(&lock),
-            none => *none = Some(lock),
-        }
+fn add(sum: &mut Option<LockStats>, stats: LockStats) {
+    match sum {
+        Some(sum) => sum.merge(&stats),
+        none => *none = Some(stats),
     }
 }
 
-fn rings() -> MutexGuard<'static, HashMap<u64, Arc<Ctx>>> {
+fn rings() -> MutexGuard<'static, Rings> {
     RINGS.lock().unwrap_or_else(|e| e.into_inner())
 }
 
@@ -49,7 +38,7 @@ fn closed() -> MutexGuard<'static, Closed> {
 
 /// Proof that no other thread is inside the registry; for the length of a fork.
 pub struct Held {
-    _rings: MutexGuard<'static, HashMap<u64, Arc<Ctx>>>,
+    _rings: MutexGuard<'static, Rings>,
     _closed: MutexGuard<'static, Closed>,
 }
 
@@ -62,7 +51,7 @@ pub fn hold() -> Held {
 /// In a forked child: it has done nothing yet.
 pub fn reset_totals() {
     let mut closed = closed();
-    closed.totals = Totals::NONE;
+    closed.locks = None;
     // The parent's threads were closing them; what those had in hand is not this process's to drop.
     std::mem::forget(std::mem::take(&mut closed.closing));
 }
@@ -79,30 +68,42 @@ pub fn remove(id: u64) -> Option<Arc<Ctx>> {
     Some(ctx)
 }
 
-/// Adds a closed ring's counts to the totals, once. Its own counts stay as they are, for a reader who has
-/// found it among those that are closing.
-pub fn account_closed(id: u64, ops: &[u64; 64], lock: LockStats) {
+/// Adds what a closed ring's lock has counted to the sum, once. Its own counts stay as they are, for a reader
+/// who has found it among those that are closing.
+pub fn account_closed(id: u64, lock: LockStats) {
     let mut closed = closed();
     if let Some(at) = closed.closing.iter().position(|ctx| ctx.id == id) {
         closed.closing.swap_remove(at);
-        closed.totals.add(ops, lock);
+        add(&mut closed.locks, lock);
     }
 }
 
-/// Operations and lock statistics of all rings that this process had. Operations never become fewer.
-pub fn totals() -> Totals {
-    let (mut sum, live) = {
-        let rings = rings();
-        let closed = closed();
-        let live: Vec<_> = rings.values().chain(&closed.closing).cloned().collect();
-        (closed.totals, live)
-    };
-    for ctx in live {
-        if let Ok(st) = ctx.lock.lock() {
-            let ops = st.ops;
-            drop(st);
-            sum.add(&ops, ctx.lock.stats());
+/// Lock statistics of all rings that this process had; `None` without any.
+pub fn lock_stats() -> Option<LockStats> {
+    sum_locks(&rings(), &closed())
+}
+
+/// As [`lock_stats`], where the caller may be a signal handler that interrupted this very module.
+///
+/// # Errors
+/// EBUSY when the registry was in use all the time, for some milliseconds.
+pub fn lock_stats_if_free() -> Result<Option<LockStats>, Errno> {
+    const TRIES: u32 = 20;
+    for _ in 0..TRIES {
+        if let Ok(rings) = RINGS.try_lock()
+            && let Ok(closed) = CLOSED.try_lock()
+        {
+            return Ok(sum_locks(&rings, &closed));
         }
+        sys::sleep_ms(1);
+    }
+    Err(Errno::EBUSY)
+}
+
+fn sum_locks(rings: &Rings, closed: &Closed) -> Option<LockStats> {
+    let mut sum = closed.locks;
+    for ctx in rings.values().chain(&closed.closing) {
+        add(&mut sum, ctx.lock.stats());
     }
     sum
 }

@@ -2,6 +2,7 @@
 //!
 //! Owned by whoever holds the lock: functions of the engine take `&mut State` as the proof.
 
+use crate::counts;
 use crate::cq::Cq;
 use crate::direct::DirectFlags;
 use crate::fds;
@@ -153,7 +154,7 @@ pub struct State {
     /// Enters that found enough completions and did not look at the epoll instance.
     pub skipped_polls: u32,
     /// Requests submitted, by opcode.
-    pub ops: [u64; 64],
+    pub counts: counts::Own,
 }
 
 impl State {
@@ -214,7 +215,7 @@ impl State {
             inherited: false,
             kick: false,
             direct: DirectFlags::default(),
-            ops: [0; 64],
+            counts: counts::Own::new(),
             skipped_polls: 0,
             dying: false,
         }

@@ -54,7 +54,7 @@ pub fn submit(st: &mut State, to_submit: u32) -> u32 {
 #[inline(always)]
 fn submit_one(st: &mut State, req: &mut Req) -> Result<(), Errno> {
     let (opcode, flags) = (req.sqe.opcode, req.sqe.flags);
-    st.ops[(opcode & 63) as usize] += 1;
+    st.counts.note(opcode);
     // The plain request, in few steps. What is checked here or cannot be wrong is what `init` checks.
     if opcode < op::LAST && flags & !sqe_flags::FIXED_FILE == 0 && st.takes_plain_requests() {
         let def = def_of(req);

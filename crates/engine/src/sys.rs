@@ -155,6 +155,13 @@ pub fn same_file(a: i32, b: i32) -> bool {
     }
 }
 
+/// Sleeps, a signal handler apart.
+pub fn sleep_ms(ms: u32) {
+    let limit = [ms as u64 / 1000, ms as u64 % 1000 * 1_000_000];
+    // SAFETY: reads one timespec on our stack.
+    let _ = unsafe { raw_syscall!(Sysno::nanosleep, limit.as_ptr(), 0usize) };
+}
+
 /// Now on `clock`, in nanoseconds. Served by the vDSO.
 pub fn now_ns(clock: i32) -> u64 {
     let mut ts = libc::timespec { tv_sec: 0, tv_nsec: 0 };

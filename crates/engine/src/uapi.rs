@@ -7,9 +7,9 @@
 use crate::ctx::Ctx;
 use crate::enter::{check_flags, enter};
 use crate::register::{Arg, check_opcode, register, register_blind};
-use crate::registry::{self, Totals};
+use crate::registry;
 use crate::ringfds;
-use crate::{clone, closes, direct, exit, fds, inspect, ringtable, setup, shared, sys};
+use crate::{clone, closes, counts, direct, exit, fds, inspect, ringtable, setup, shared, sys};
 use soloring_abi::{Errno, Params, raw};
 use soloring_lock::LockStats;
 use soloring_ringmem::{OFF_CQ_RING, OFF_SQ_RING, OFF_SQES};
@@ -279,9 +279,9 @@ pub fn inspect(fd: i32) -> Option<Result<Inspection, Errno>> {
     registry::with(fd, |ctx| inspect::inspect(ctx))
 }
 
-/// Operations submitted to the engine in this process so far.
+/// Operations submitted to the engine in this process so far. Takes no lock and does not allocate.
 pub fn op_count() -> u64 {
-    registry::totals().ops.iter().sum()
+    counts::sums().iter().sum()
 }
 
 /// Calls of setup and register that were answered here, the refused ones included. With [`op_count`] it
@@ -290,13 +290,21 @@ pub fn call_count() -> u64 {
     CALLS.load(Ordering::Relaxed)
 }
 
-/// Operations by opcode number.
+/// Operations by opcode number. Takes no lock and does not allocate.
 pub fn op_counts() -> [u64; 64] {
-    registry::totals().ops
+    counts::sums()
 }
 
 /// Lock statistics summed over all rings of this process.
 pub fn lock_stats() -> Option<LockStats> {
-    let Totals { lock, .. } = registry::totals();
-    lock
+    registry::lock_stats()
+}
+
+/// As [`lock_stats`], for an exit, which may come in a signal handler that interrupted the engine: neither
+/// allocates nor waits for long.
+///
+/// # Errors
+/// EBUSY when the statistics cannot be had.
+pub fn lock_stats_at_exit() -> Result<Option<LockStats>, Errno> {
+    registry::lock_stats_if_free()
 }

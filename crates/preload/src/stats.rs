@@ -101,7 +101,7 @@ fn report(line: &mut Line) -> fmt::Result {
     let (pid, sites) = (raw::getpid(), patch::patched_sites());
     let ops = uapi::op_count();
     write!(line, "soloring: pid {pid}: {ops} operations, {sites} call sites rewritten")?;
-    if let Some(l) = uapi::lock_stats() {
+    if let Ok(Some(l)) = uapi::lock_stats_at_exit() {
         write!(
             line,
             "; ring lock: {} elided by its owner, {} taken by its owner, {} by others, \
@@ -131,7 +131,7 @@ fn json(line: &mut Line) -> fmt::Result {
         write!(line, r#"{comma}"{}":{}"#, op.name(), counts[*op as usize])?;
     }
     line.write_str("}")?;
-    if let Some(l) = uapi::lock_stats() {
+    if let Ok(Some(l)) = uapi::lock_stats_at_exit() {
         write!(
             line,
             r#","lock":{{"owner_elided":{},"owner_taken":{},"foreign":{},"revocations":{},"waited_ns":{}}}"#,
