@@ -31,10 +31,12 @@ pub fn flush(st: &mut State) {
 
 #[cold]
 fn notify(st: &mut State) {
-    if let Some(e) = st.eventfd
-        && !(Cq::eventfd_disabled(&st.rings) || e.async_only && st.inline)
-    {
-        sys::eventfd_signal(e.fd);
+    if let Some(e) = &mut st.eventfd {
+        // With EVENTFD_ASYNC the completion is not one more event than the work it came from.
+        let told = std::mem::take(&mut e.told);
+        if !(Cq::eventfd_disabled(&st.rings) || e.async_only && (st.inline || told)) {
+            sys::eventfd_signal(e.fd);
+        }
     }
     if st.multi && st.ring_fd >= 0 {
         sys::eventfd_signal(st.ring_fd);
@@ -57,9 +59,10 @@ pub fn tell_submitter(st: &mut State) {
     if st.setup_has(IORING_SETUP_TASKRUN_FLAG) {
         st.rings.sq_flags_set(IORING_SQ_TASKRUN);
     }
-    if let Some(e) = st.eventfd
+    if let Some(e) = &mut st.eventfd
         && !Cq::eventfd_disabled(&st.rings)
     {
+        e.told = true;
         sys::eventfd_signal(e.fd);
     }
     signal_ring_fd(st);

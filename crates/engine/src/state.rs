@@ -29,6 +29,8 @@ pub struct EventFd {
     pub fd: i32,
     /// Only signalled for completions that were not posted inline (EVENTFD_ASYNC).
     pub async_only: bool,
+    /// Signalled for task work that the submitter has not run yet (DEFER_TASKRUN).
+    pub told: bool,
 }
 
 /// Registered restrictions (IORING_REGISTER_RESTRICTIONS).

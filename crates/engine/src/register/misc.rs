@@ -66,7 +66,7 @@ pub fn eventfd(st: &mut State, arg: Arg, async_only: bool) -> Result<i32, Errno>
         fds::close_private(own);
         return Err(Errno::EINVAL);
     }
-    st.eventfd = Some(EventFd { fd: own, async_only });
+    st.eventfd = Some(EventFd { fd: own, async_only, told: false });
     Ok(0)
 }
 
