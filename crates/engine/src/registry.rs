@@ -142,6 +142,7 @@ thread_local! {
 }
 
 impl Cache {
+    #[inline(always)]
     fn find(&self, id: u64) -> Option<&Arc<Ctx>> {
         for slot in &self.slots {
             // SAFETY: slots are only written by `insert` and `forget` on this thread, and only while no
@@ -153,6 +154,17 @@ impl Cache {
             }
         }
         None
+    }
+
+    /// Asks the table. `depth`: calls of [`with`] that this one is inside.
+    #[cold]
+    #[inline(never)]
+    fn find_elsewhere(&self, id: u64, depth: u32) -> Option<Arc<Ctx>> {
+        let ctx = by_id(id)?;
+        if depth == 0 {
+            self.insert(id, &ctx);
+        }
+        Some(ctx)
     }
 
     fn insert(&self, id: u64, ctx: &Arc<Ctx>) {
@@ -174,27 +186,27 @@ pub fn with<R>(fd: i32, f: impl FnOnce(&Arc<Ctx>) -> R) -> Option<R> {
 }
 
 /// As [`with`], by the ring's id.
-#[inline]
+#[inline(always)]
 pub fn with_id<R>(id: u64, f: impl FnOnce(&Arc<Ctx>) -> R) -> Option<R> {
-    let mut f = Some(f);
-    let hit = CACHE.try_with(|cache| {
-        let depth = cache.depth.get();
-        cache.depth.set(depth + 1);
-        let _leave = Leave(&cache.depth);
-        if let Some(ctx) = cache.find(id) {
-            return Some(f.take().expect("called once")(ctx));
-        }
-        let ctx = by_id(id)?;
-        if depth == 0 {
-            cache.insert(id, &ctx);
-        }
-        Some(f.take().expect("called once")(&ctx))
-    });
-    match hit {
-        Ok(result) => result,
+    let Ok(cache) = CACHE.try_with(std::ptr::from_ref) else {
         // The thread is exiting and its cache is gone.
-        Err(_) => by_id(id).map(|ctx| f.take().expect("called once")(&ctx)),
-    }
+        return by_id(id).map(|ctx| f(&ctx));
+    };
+    // SAFETY: this thread's cache, which lives until the thread's last destructors; they run on it, not
+    // beside it.
+    let cache: &Cache = unsafe { &*cache };
+    let depth = cache.depth.get();
+    cache.depth.set(depth + 1);
+    let _leave = Leave(&cache.depth);
+    let found;
+    let ctx = match cache.find(id) {
+        Some(ctx) => ctx,
+        None => {
+            found = cache.find_elsewhere(id, depth)?;
+            &found
+        }
+    };
+    Some(f(ctx))
 }
 
 struct Leave<'a>(&'a Cell<u32>);

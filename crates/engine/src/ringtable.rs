@@ -32,20 +32,27 @@ fn give_up(id: u64) {
     }
 }
 
-/// Calls `f` with the ring that this thread registered at `index`.
+/// Id of the ring that this thread registered at `index`.
 ///
 /// # Errors
 /// EINVAL for an index that cannot exist, EBADF for an empty one.
 #[inline]
-pub fn with<R>(index: u32, f: impl FnOnce(&Arc<Ctx>) -> R) -> Result<R, Errno> {
+pub fn id_at(index: u32) -> Result<u64, Errno> {
     if index as usize >= SLOTS {
         return Err(Errno::EINVAL);
     }
-    let id = RINGS.try_with(|r| r.0[index as usize].get()).unwrap_or(0);
-    if id == 0 {
-        return Err(Errno::EBADF);
+    match RINGS.try_with(|r| r.0[index as usize].get()) {
+        Ok(0) | Err(_) => Err(Errno::EBADF),
+        Ok(id) => Ok(id),
     }
-    registry::with_id(id, f).ok_or(Errno::EBADF)
+}
+
+/// Calls `f` with the ring that this thread registered at `index`.
+///
+/// # Errors
+/// As [`id_at`].
+pub fn with<R>(index: u32, f: impl FnOnce(&Arc<Ctx>) -> R) -> Result<R, Errno> {
+    registry::with_id(id_at(index)?, f).ok_or(Errno::EBADF)
 }
 
 /// Registers a ring at `index`, or at the first that is free. The table takes over one of the ring's

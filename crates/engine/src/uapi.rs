@@ -66,15 +66,21 @@ pub unsafe fn io_uring_enter(
     if let Err(e) = check_flags(flags) {
         return e.neg() as isize;
     }
+    let id = match flags & raw::IORING_ENTER_REGISTERED_RING {
+        0 => fds::ring_id(fd as i32).ok_or_else(|| not_a_ring(fd as i32)),
+        _ => ringtable::id_at(fd),
+    };
+    let id = match id {
+        Ok(id) => id,
+        Err(e) => return e.neg() as isize,
+    };
     let call = |ctx: &Arc<Ctx>| {
         enter(ctx, to_submit, min_complete, flags, arg as u64, argsz).map(|n| n as i32)
     };
-    if flags & raw::IORING_ENTER_REGISTERED_RING != 0 {
-        return ret(ringtable::with(fd, call).and_then(|r| r));
-    }
-    match registry::with(fd as i32, call) {
+    match registry::with_id(id, call) {
         Some(result) => ret(result),
-        None => not_a_ring(fd as i32).neg() as isize,
+        // Closed since its id was read.
+        None => Errno::EBADF.neg() as isize,
     }
 }
 
