@@ -1,7 +1,7 @@
 //! A case: a named function, the modes it runs in, and how it is run in this process.
 
 use crate::backend::{Abi, Backend, Kernel, Soloring};
-use crate::trace;
+use crate::{sys, trace};
 use soloring_abi::raw;
 
 /// Seconds after which a case is ended by an alarm, whatever it is doing.
@@ -50,9 +50,29 @@ fn backend(name: &str) -> Option<&'static dyn Backend> {
     match name {
         "kernel" => Some(&Kernel),
         "soloring" => Some(&Soloring),
+        // As under `soloring run`: the engine hears of every close before it happens.
+        "announced" => {
+            sys::announce_closes();
+            Some(&Soloring)
+        }
         _ => None,
     }
 }
+
+/// Families whose requests wait on files, which they do differently where closes are announced.
+pub const WAITING: &[&str] = &[
+    "bundles",
+    "cancel",
+    "epolls",
+    "held",
+    "kbuf",
+    "links",
+    "multishot",
+    "net",
+    "poll",
+    "sendrecv",
+    "streams",
+];
 
 /// All cases in all modes, as `family::case` or `family::case@mode`.
 pub fn names(families: &[Family]) -> Vec<String> {

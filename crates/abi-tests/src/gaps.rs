@@ -17,10 +17,10 @@ pub fn is_listed(name: &str) -> bool {
         .any(|l| l == name || l.strip_suffix('*').is_some_and(|p| name.starts_with(p)))
 }
 
-/// Runs a case on soloring and holds the verdict against the list. Where the kernel's ring is refused,
+/// Runs a case on soloring, or as `announced`, and holds the verdict against the list. Where the kernel's ring is refused,
 /// a listed case may pass: the cases that compare both sides have nothing to compare with.
-pub fn judge(name: &str, kernel_is_there: bool) -> Result<(), Failed> {
-    let outcome = runner::run_in_child(&format!("soloring::{name}"));
+pub fn judge(side: &str, name: &str, kernel_is_there: bool) -> Result<(), Failed> {
+    let outcome = runner::run_in_child(&format!("{side}::{name}"));
     match (outcome, is_listed(name)) {
         (Ok(_), false) | (Err(_), true) => Ok(()),
         (Ok(_), true) if !kernel_is_there => Ok(()),

@@ -4,10 +4,11 @@
 #![allow(unsafe_code)]
 
 use crate::res::Res;
+use soloring_engine::uapi;
 use std::ffi::{CString, c_void};
 use std::os::fd::{AsRawFd, IntoRawFd};
 use std::path::Path;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
 /// `-1` and errno to `-errno`.
@@ -56,7 +57,30 @@ pub fn eventfd_count(fd: i32) -> u64 {
     if read(fd, &mut count) == Res(8) { u64::from_ne_bytes(count) } else { 0 }
 }
 
+/// Set once, before the case that it is for.
+static ANNOUNCED: AtomicBool = AtomicBool::new(false);
+
+/// From now on the engine is told of every close and of every replacement before it happens.
+pub fn announce_closes() {
+    uapi::set_close_notified(true);
+    ANNOUNCED.store(true, Ordering::Relaxed);
+}
+
+/// Before `fd` is closed or replaced.
+pub fn announce(fd: i32) {
+    if ANNOUNCED.load(Ordering::Relaxed) {
+        uapi::note_close(fd);
+    }
+}
+
+/// As [`close`], but breaks the promise to announce it.
+pub fn close_silently(fd: i32) -> Res {
+    // SAFETY: touches no memory.
+    result(unsafe { libc::close(fd) } as i64)
+}
+
 pub fn close(fd: i32) -> Res {
+    announce(fd);
     // SAFETY: touches no memory.
     result(unsafe { libc::close(fd) } as i64)
 }
@@ -69,6 +93,7 @@ pub fn dup(fd: i32) -> i32 {
 }
 
 pub fn dup2(fd: i32, to: i32) -> Res {
+    announce(to);
     // SAFETY: touches no memory.
     result(unsafe { libc::dup2(fd, to) } as i64)
 }

@@ -1,4 +1,5 @@
-//! `cargo test -p soloring-abi-tests`: each case as `kernel::family::case` and `soloring::family::case`.
+//! `cargo test -p soloring-abi-tests`: each case as `kernel::family::case` and `soloring::family::case`, some
+//! as `announced::family::case` as well.
 
 use libtest_mimic::{Arguments, Failed, Trial};
 use soloring_abi_tests::backend::kernel_refusal;
@@ -22,9 +23,13 @@ fn main() -> ExitCode {
             Some(why) => trial.with_kind(why.clone()).with_ignored_flag(true),
             None => trial,
         });
-        trials.push(Trial::test(format!("soloring::{name}"), move || {
-            gaps::judge(&name, kernel_is_there)
-        }));
+        let waits = case::WAITING.iter().any(|family| name.split("::").next() == Some(family));
+        for side in if waits { &["soloring", "announced"][..] } else { &["soloring"] } {
+            let name = name.clone();
+            trials.push(Trial::test(format!("{side}::{name}"), move || {
+                gaps::judge(side, &name, kernel_is_there)
+            }));
+        }
     }
     libtest_mimic::run(&args, trials).exit_code()
 }

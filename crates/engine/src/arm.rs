@@ -4,13 +4,17 @@ use crate::fds;
 use crate::req::{File, NIL, Req, flag};
 use crate::slab::Where;
 use crate::state::State;
-use crate::watch::{How, Kind, close_notified};
+use crate::waiters::Kind;
+use crate::watch::{DOUBTS, How, close_notified};
 use soloring_abi::{Errno, Opcode, raw, sqe_flags};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 /// Always reported, wanted or not.
 const ALWAYS: u32 = (libc::EPOLLERR | libc::EPOLLHUP) as u32;
+
+/// Set in the events of an attempt: what it leaves is told again without any edge.
+pub const LASTS: u32 = libc::EPOLLEXCLUSIVE as u32;
 
 /// Has a request that was taken out of `slot` wait for `events`, and stores it there.
 ///
@@ -49,7 +53,8 @@ fn rejoin(st: &mut State, slot: u32, req: &Req, events: u32) -> Result<(), Errno
 fn join(st: &mut State, slot: u32, req: &mut Req, events: u32) -> Result<(), Errno> {
     let epfd = st.shared.epfd;
     let fd = req.fd();
-    let edges = req.sqe.opcode == Opcode::PollAdd as u8 && req.has(flag::MULTISHOT);
+    let kind = kind_of(req, events);
+    let edges = kind == Kind::Edges;
     let alone = if st.watches.is_taken(fd, edges) {
         st.watches.attach_alone(epfd, fd, events)
     } else {
@@ -64,17 +69,15 @@ fn join(st: &mut State, slot: u32, req: &mut Req, events: u32) -> Result<(), Err
         Err(Errno::EINVAL) => {
             // POLL_FIRST, which is in ioprio, multishot polls and REQUEUE: readiness has to be asked for.
             let tried = req.sqe.ioprio == 0 && !edges && !req.has(flag::REQUEUE);
-            let how = How { tried, ours: is_ours(st, req) };
+            let (ours, announced) = (is_ours(st, req), is_announced(st, req));
+            // A reader whose number has to be asked for each time gains nothing by a level.
+            let level = kind == Kind::Repeated || kind == Kind::Reader && (ours || announced);
+            let how = How { tried, ours, announced, level };
             let watch = st.watches.attach(epfd, fd, events, how, &mut st.slab)?;
             hold_watched(st, watch, req)?;
             watch
         }
         Err(e) => return Err(e),
-    };
-    let kind = match edges {
-        true => Kind::Edges,
-        false if is_reader(req, events) => Kind::Reader,
-        false => Kind::Other,
     };
     st.watches.enlist(watch, slot, events, kind);
     req.flags |= flag::POLLED;
@@ -107,41 +110,63 @@ fn hold_watched(st: &mut State, watch: u32, req: &mut Req) -> Result<(), Errno> 
     Ok(())
 }
 
-/// Whether the request takes what is there to read: when it finds nothing, nobody else would.
-fn is_reader(req: &Req, events: u32) -> bool {
+/// Whether the file keeps its number until its closing is announced. Not where a look at the epoll instance
+/// is told to the program, which would hear of our own clock.
+fn is_announced(st: &State, req: &Req) -> bool {
+    let told = || {
+        st.setup_has(raw::IORING_SETUP_DEFER_TASKRUN)
+            && (st.setup_has(raw::IORING_SETUP_TASKRUN_FLAG)
+                || st.eventfd.is_some()
+                || st.shared.is_watched())
+    };
+    close_notified() && matches!(req.file, File::Fd(fd) if fd < fds::base()) && !told()
+}
+
+fn kind_of(req: &Req, events: u32) -> Kind {
     const ELSEWHERE: u32 = (libc::MSG_OOB | libc::MSG_ERRQUEUE) as u32;
     let op = req.sqe.opcode;
     let is = |o: Opcode| op == o as u8;
+    let multishot = req.has(flag::MULTISHOT);
+    if is(Opcode::PollAdd) && multishot {
+        return Kind::Edges;
+    }
     let recv = is(Opcode::Recv) || is(Opcode::Recvmsg);
     let read = is(Opcode::Read) || is(Opcode::Readv) || is(Opcode::ReadFixed);
-    events == libc::EPOLLIN as u32
-        && !req.has(flag::MULTISHOT)
-        && (recv && req.sqe.op_flags & ELSEWHERE == 0 || read || is(Opcode::Accept))
+    let reads = recv && req.sqe.op_flags & ELSEWHERE == 0 || read || is(Opcode::Accept);
+    match events & !(libc::EPOLLRDHUP as u32) == libc::EPOLLIN as u32 && reads {
+        true if !multishot => Kind::Reader,
+        true if recv => Kind::Repeated,
+        _ => Kind::Other,
+    }
 }
 
 /// Calls `issue` for the waiters that an event of the epoll instance concerns, oldest first.
 pub fn wake(st: &mut State, data: u64, events: u32, issue: fn(&mut State, u32, u32)) {
-    let Some(watch) = st.watches.named(st.shared.epfd, data) else { return };
+    let epfd = st.shared.epfd;
+    if data == DOUBTS {
+        return st.watches.settle_doubts(epfd);
+    }
+    let Some(watch) = st.watches.named(epfd, data) else { return };
     let mut slot = st.watches.first(watch);
-    let mut drained = false;
-    while slot != NIL {
+    let (mut drained, mut useful) = (false, false);
+    while slot != NIL && !(drained && st.watches.only_readers(watch)) {
         let next = st.watches.next(watch, slot);
         let (wanted, reader) = st.watches.interest(slot);
         let concerned = events & (wanted | ALWAYS) != 0 && !(drained && reader);
         if concerned && st.slab.at(slot) == Where::Armed {
-            let done = st.slab.get(slot).done;
-            issue(st, slot, events);
-            let nothing = reader
-                && st.watches.is_waiting(watch, slot)
-                && st.slab.at(slot) == Where::Armed
-                && st.slab.get(slot).done == done;
-            drained |= nothing;
-        }
-        if drained && st.watches.only_readers(watch) {
-            return;
+            let before = (st.slab.get(slot).done, st.cq.tail());
+            let lasts = if st.watches.is_level(watch) { LASTS } else { 0 };
+            issue(st, slot, events | lasts);
+            let waits = st.watches.is_waiting(watch, slot) && st.slab.at(slot) == Where::Armed;
+            let idle = waits && (st.slab.get(slot).done, st.cq.tail()) == before;
+            drained |= idle && reader;
+            useful |= !idle;
         }
         // Issuing a request only ever takes out that request.
         slot = next;
+    }
+    if !useful && st.watches.is_level(watch) {
+        st.watches.level_was_useless(epfd, watch);
     }
 }
 

@@ -89,7 +89,7 @@ pub fn enter(
         return wait_slow(ctx, guard, submitted, w);
     }
     if guard.recheck && !guard.setup_has(raw::IORING_SETUP_DEFER_TASKRUN) {
-        make_progress(&mut guard, true);
+        make_progress(&mut guard, None);
     }
     leave(ctx, &mut guard);
     Ok(submitted)

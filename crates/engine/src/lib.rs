@@ -16,6 +16,8 @@ mod kbuf;
 mod req;
 mod index;
 mod slab;
+mod waiters;
+mod watchlist;
 mod watch;
 mod shared;
 mod direct;

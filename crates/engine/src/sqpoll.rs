@@ -123,7 +123,7 @@ fn serve_ring(thread: &SqThread, ctx: &Ctx, shared: bool) -> bool {
         flush(st);
     } else {
         reactor::unwatch(st, ctx.id);
-        make_progress(st, true);
+        make_progress(st, None);
     }
     let busy = taken > 0 || st.cq.tail() != before;
     procs::leave(st);

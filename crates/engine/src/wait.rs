@@ -38,15 +38,21 @@ impl Progress {
     }
 }
 
-/// Runs task work and publishes; looks at the epoll instance when there is reason to.
-pub fn make_progress(st: &mut State, need_more: bool) {
+/// Runs task work and publishes; looks at the epoll instance when there is reason to, and always without
+/// a target.
+///
+/// Nor does it look while the completions are short of `target`: then the caller goes to sleep on the epoll
+/// instance, which is a look at it.
+pub fn make_progress(st: &mut State, target: Option<u64>) {
     if !st.ready.is_empty() {
         run_ready(st);
     }
     taskwork::run(st);
     let armed = st.armed > 0 || st.punted > 0;
     st.skipped_polls += 1;
-    if armed && (need_more || st.recheck || st.skipped_polls >= 8) {
+    let look =
+        target.is_none_or(|target| st.cq.tail() >= target && (st.recheck || st.skipped_polls >= 8));
+    if armed && look {
         st.skipped_polls = 0;
         st.recheck = false;
         taskwork::poll_events(st);
@@ -72,8 +78,9 @@ pub fn wait<'a>(
     }
     let wanted = w.min_complete.min(st.rings.layout().cq_entries);
     flush(st);
-    // A thread that is going to sleep on the epoll instance need not look at it first.
-    make_progress(st, wanted == 0);
+    let missing = wanted.saturating_sub(st.cq.ready(&st.rings));
+    let target = st.cq.tail() + missing as u64;
+    make_progress(st, (wanted > 0).then_some(target));
     let ready = st.cq.ready(&st.rings);
     if ready >= wanted {
         return (guard, Ok(()));
@@ -87,7 +94,13 @@ pub fn wait<'a>(
     let result = loop {
         let timeout = match next_timeout(&guard, w, &mut progress) {
             Ok(timeout) => timeout,
-            Err(e) => break Err(e),
+            Err(e) => {
+                // Who cannot sleep still gets what is there.
+                if guard.recheck {
+                    make_progress(&mut guard, None);
+                }
+                break if progress.satisfied(&guard) { Ok(()) } else { Err(e) };
+            }
         };
         if timeout.satisfied {
             break Ok(());
@@ -100,10 +113,10 @@ pub fn wait<'a>(
         guard = back;
         let st = &mut *guard;
         if let Err(Errno::EINTR) = slept {
-            make_progress(st, false);
+            make_progress(st, Some(0));
             break Err(Errno::EINTR);
         }
-        make_progress(st, false);
+        make_progress(st, Some(progress.target));
         if progress.satisfied(st) {
             break Ok(());
         }
@@ -181,8 +194,9 @@ fn lead<'a>(
     st.leader.asleep = false;
     match slept {
         Ok(n) => {
+            st.skipped_polls = 0;
+            st.recheck = n == taskwork::BATCH;
             taskwork::on_events(st, &events[..n]);
-            st.recheck |= n == taskwork::BATCH;
             (guard, Ok(()))
         }
         Err(e) => (guard, Err(e)),

@@ -1,12 +1,16 @@
 //! `fuzz FIRST COUNT [kernel]`: compares random entries on our ring and on the kernel's, seed by seed.
 //!
+//! `fuzz FIRST COUNT traffic [kernel|announced]`: random receives from streams, on one ring, against what was sent.
+//!
 //! With `kernel` it compares the kernel with itself, which shows what is a race of the comparison. Prints each kind of mismatch once, with its number. Ends with status 1 when there was any.
 
 use soloring_abi::raw;
 use soloring_abi_tests::backend::{Abi, Backend, Kernel, Soloring};
 use soloring_abi_tests::families::random::mismatches;
-use soloring_abi_tests::trace;
+use soloring_abi_tests::families::streams;
+use soloring_abi_tests::{sys, trace};
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
@@ -15,11 +19,18 @@ fn main() -> ExitCode {
         eprintln!("usage: fuzz FIRST COUNT [kernel]");
         return ExitCode::from(2);
     };
-    let side: &'static dyn Backend = match std::env::args().any(|a| a == "kernel") {
+    let has = |word: &str| std::env::args().any(|a| a == word);
+    if has("announced") {
+        sys::announce_closes();
+    }
+    let side: &'static dyn Backend = match has("kernel") {
         true => &Kernel,
         false => &Soloring,
     };
     let defer = raw::IORING_SETUP_SINGLE_ISSUER | raw::IORING_SETUP_DEFER_TASKRUN;
+    if has("traffic") {
+        return traffic(side, defer, first..first + count);
+    }
     let mut kinds: BTreeMap<String, (usize, u64, String)> = BTreeMap::new();
     for seed in first..first + count {
         let abi = Abi::new(side, if seed % 2 == 0 { 0 } else { defer });
@@ -36,4 +47,18 @@ fn main() -> ExitCode {
     }
     println!("{count} seed(s), {} kind(s) of mismatch", kinds.len());
     if kinds.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+fn traffic(side: &'static dyn Backend, defer: u32, seeds: Range<u64>) -> ExitCode {
+    let mut failures = 0;
+    for seed in seeds {
+        let abi = Abi::new(side, if seed % 2 == 0 { 0 } else { defer });
+        streams::traffic(&abi, seed, 3000);
+        for failure in trace::take().failures {
+            println!("{failure}");
+            failures += 1;
+        }
+    }
+    println!("{failures} failure(s)");
+    if failures == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }

@@ -38,6 +38,7 @@ pub mod setup;
 pub mod slots;
 pub mod splices;
 pub mod sqpoll;
+pub mod streams;
 pub mod timeout;
 pub mod waitids;
 pub mod xattrs;
@@ -66,6 +67,7 @@ pub const FAMILIES: &[Family] = &[
     buffers::FAMILY,
     kbuf::FAMILY,
     multishot::FAMILY,
+    streams::FAMILY,
     bundles::FAMILY,
     zerocopy::FAMILY,
     process::FAMILY,

@@ -73,6 +73,25 @@ fn each_arrival_completes(abi: &Abi) {
     }
 }
 
+fn the_end_comes_with_the_data(abi: &Abi) {
+    let mut ring = Ring::new(abi, 8);
+    let memory = sys::buffer(4096);
+    let mut bufs = BufRing::register(&ring, 16, GROUP, 0);
+    fill(&mut bufs, memory, 0..8);
+    let (a, b) = sys::tcp_pair();
+    ring.submit_all(&[recv(a)]);
+    for i in 0..3 {
+        sys::write(b, b"hello");
+        check_eq!(all(&ring), [(Res(5), used(100 + i) | MORE)]);
+    }
+    sys::write(b, b"hello");
+    sys::close(b);
+    std::thread::sleep(std::time::Duration::from_millis(20));
+    ring.enter(0, 1, raw::IORING_ENTER_GETEVENTS);
+    let both: Vec<_> = std::iter::from_fn(|| ring.pop()).map(|d| plain(&d)).collect();
+    check_eq!(both, [(Res(5), used(103) | MORE), (Res(0), 0)], "in one turn");
+}
+
 fn running_out_of_buffers_ends_it(abi: &Abi) {
     for flags in [0, INC] {
         let mut ring = Ring::new(abi, 8);
@@ -395,6 +414,7 @@ fn many_sockets_share_a_group(abi: &Abi) {
 
 family!["multishot", modes;
     each_arrival_completes,
+    the_end_comes_with_the_data,
     running_out_of_buffers_ends_it,
     more_in_the_socket_is_told,
     messages_stay_apart,

@@ -7,6 +7,7 @@
 
 use super::sockio::{self, DONTWAIT, NOSIGNAL, POLLOUT, WAITALL, how};
 use super::{Attempt, Outcome};
+use crate::arm::LASTS;
 use crate::kbuf::{BUNDLE_MAX, Mapped};
 use crate::req::{AsyncData, MsgData, Req, flag};
 use crate::state::State;
@@ -97,6 +98,8 @@ fn shots(
     take: fn(&mut State, &mut Req) -> Shot,
 ) -> Outcome {
     let user_data = req.sqe.user_data;
+    // Data, and no end or error behind it: those belong to the same turn.
+    let only_data = attempt == Attempt::Ready(libc::EPOLLIN as u32 | LASTS);
     let mut held: Option<(i32, u32)> = None;
     let mut rounds = 0;
     loop {
@@ -125,6 +128,10 @@ fn shots(
                 }
                 if others_turn {
                     return requeue(req);
+                }
+                // All there was, most likely; if not, it is told again.
+                if only_data && !full && is_stream(req) {
+                    return Outcome::Arm(sockio::receive_events(req));
                 }
             }
             Shot::Blocked => {

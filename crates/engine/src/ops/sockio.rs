@@ -30,8 +30,12 @@ pub fn poll_first(req: &Req, attempt: Attempt) -> bool {
 /// The poll events that a receive waits for.
 pub fn receive_events(req: &Req) -> u32 {
     // The error queue is announced by POLLERR, which needs no asking.
-    let errors = req.sqe.op_flags & libc::MSG_ERRQUEUE as u32 != 0;
-    (if errors { libc::POLLPRI } else { libc::POLLIN }) as u32
+    if req.sqe.op_flags & libc::MSG_ERRQUEUE as u32 != 0 {
+        return libc::POLLPRI as u32;
+    }
+    // One that goes on wants to know whether the end stands behind the data.
+    let end = if req.has(flag::MULTISHOT) { libc::EPOLLRDHUP } else { 0 };
+    (libc::EPOLLIN | end) as u32
 }
 
 pub fn read_iov(addr: u64, count: u64) -> Result<Vec<IoVec>, Errno> {

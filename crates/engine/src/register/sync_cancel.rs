@@ -65,6 +65,6 @@ pub fn sync_cancel(ctx: &Ctx, opcode: u32, arg: Arg) -> Result<i32, Errno> {
 
 /// Runs what can be run; the program may close its descriptors afterwards.
 fn advance(st: &mut State) {
-    make_progress(st, false);
+    make_progress(st, Some(0));
     st.watches.hold_all(&mut st.slab);
 }
