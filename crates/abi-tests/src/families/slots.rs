@@ -138,7 +138,8 @@ fn update_errors(abi: &Abi) {
     check_eq!(update(&ring, 0, &[fd, unused]), Res(1), "a good one, then a bad one");
     check_eq!(usable(&mut ring, 0), Res(1), "the good one is there");
     check_eq!(update(&ring, 0, &[ring.fd]), err(EBADF), "the ring itself");
-    let arg = FilesUpdate { offset: 0, resv: 1, fds: [fd].as_ptr() as u64 };
+    let fds = [fd];
+    let arg = FilesUpdate { offset: 0, resv: 1, fds: fds.as_ptr() as u64 };
     check_eq!(ring.register(UPDATE, &arg, 1), err(EINVAL), "reserved");
     let arg = FilesUpdate { offset: 0, resv: 0, fds: 1 };
     check_eq!(ring.register(UPDATE, &arg, 1), err(EFAULT), "bad descriptors pointer");

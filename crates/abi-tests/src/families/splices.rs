@@ -140,7 +140,8 @@ fn registered_files(abi: &Abi) {
     let (r2, w2) = sys::pipe();
     sys::write(w2, b"xyz");
     let update = raw::io_uring_register_op::IORING_REGISTER_FILES_UPDATE as u32;
-    let up = soloring_abi::FilesUpdate { offset: 2, resv: 0, fds: [r2].as_ptr() as u64 };
+    let fds = [r2];
+    let up = soloring_abi::FilesUpdate { offset: 2, resv: 0, fds: fds.as_ptr() as u64 };
     check_eq!(ring.register(update, &up, 1), Res(1));
     check_eq!(ring.res(tee(2, 1, 3, IN_FIXED).fixed()), Res(3), "tee");
     check_eq!(read_all(r, 20), b"xyz");
