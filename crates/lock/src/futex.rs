@@ -1,8 +1,8 @@
 //! A 64-bit word that threads can sleep on, by raw futex calls on its low half.
 #![allow(unsafe_code)]
 
+use super::words::AtomicU64;
 use std::ops::Deref;
-use std::sync::atomic::AtomicU64;
 use syscalls::{Errno, Sysno, syscall};
 
 /// `FUTEX_WAIT` and `FUTEX_WAKE`, with `FUTEX_PRIVATE_FLAG` (linux/futex.h).

@@ -39,6 +39,7 @@ mod stats;
 mod tls;
 mod token;
 mod tuning;
+mod words;
 
 pub use ctx::CtxLock;
 pub use fence::{FenceSupport, fence_support};

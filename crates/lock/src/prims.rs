@@ -3,8 +3,9 @@
 
 pub(crate) use super::fence::{handshake_looks, heavy_available, heavy_fence, light_fence};
 pub(crate) use super::futex::Futex;
+pub(crate) use super::words::AtomicU64;
 pub(crate) use std::hint::spin_loop;
-pub(crate) use std::sync::atomic::{AtomicU64, Ordering};
+pub(crate) use std::sync::atomic::Ordering;
 
 use super::tls;
 use super::token::ThreadToken;

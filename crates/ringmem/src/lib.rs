@@ -7,6 +7,7 @@
 //! - the engine's own mapping is separate from the program's: the program may unmap its own at any time.
 
 mod bufring;
+mod calls;
 mod layout;
 mod map;
 mod resize;

@@ -1,6 +1,7 @@
 //! Mappings of ring memory: a memory file of ours, or the program's own pages (NO_MMAP).
 #![allow(unsafe_code)]
 
+use crate::calls;
 use soloring_abi::Errno;
 use syscalls::{Sysno, raw_syscall};
 
@@ -19,7 +20,7 @@ pub(crate) fn check(ret: usize) -> Result<usize, Errno> {
 fn mmap(addr: usize, len: usize, prot: i32, flags: i32, fd: i32, off: u64) -> Result<usize, Errno> {
     // SAFETY: a new mapping at an address that the kernel chooses, or, with MAP_FIXED, at pages that
     // the caller vouches for (`NoMmap::adopt`, `Mapping::map_for_program`).
-    check(unsafe { raw_syscall!(Sysno::mmap, addr, len, prot, flags, fd, off) })
+    check(unsafe { calls::mmap(addr, len, prot, flags, fd, off) })
 }
 
 /// A shared memory region that the engine has mapped for itself. Unmapped when dropped.
@@ -64,7 +65,7 @@ impl Mapping {
             Ok(memfd) => Ok(Mapping { addr, len, memfd }),
             Err(e) => {
                 // SAFETY: the mapping made above, unknown to anyone else.
-                unsafe { raw_syscall!(Sysno::munmap, addr, len) };
+                unsafe { calls::munmap(addr, len) };
                 Err(e)
             }
         }
@@ -128,7 +129,7 @@ impl Drop for Mapping {
     fn drop(&mut self) {
         // SAFETY: this mapping is owned by `self`, and `Rings` (the only user of its address) borrows
         // or owns the Mapping for as long as it lives. The descriptor is closed by the fd owner.
-        unsafe { raw_syscall!(Sysno::munmap, self.addr, self.len) };
+        unsafe { calls::munmap(self.addr, self.len) };
     }
 }
 

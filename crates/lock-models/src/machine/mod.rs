@@ -32,6 +32,8 @@ mod tls;
 mod token;
 #[path = "../../../lock/src/tuning.rs"]
 mod tuning;
+#[path = "../../../lock/src/words.rs"]
+mod words;
 
 pub use ctx::CtxLock;
 pub use fence::{Heavy, heavy_fence, set_heavy};
