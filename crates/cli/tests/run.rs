@@ -135,6 +135,13 @@ fn a_missing_shared_object_is_one_line() {
     refused(&output, 126, "SOLORING_PRELOAD");
 }
 
+/// The number that stands before `what` in the line of counts.
+fn count(line: &str, what: &str) -> u64 {
+    let before = line.split(&format!(" {what}")).next().filter(|before| before.len() < line.len());
+    let word = before.and_then(|before| before.rsplit([' ', '(']).next());
+    word.and_then(|word| word.parse().ok()).unwrap_or_else(|| panic!("no {what} in: {line}"))
+}
+
 #[test]
 fn rings_work_where_the_kernel_denies_them() {
     let calls = compiled("calls", "calls", &[]);
@@ -143,6 +150,27 @@ fn rings_work_where_the_kernel_denies_them() {
     assert!(output.status.success(), "{}", text(&output.stderr));
     let line = text(&output.stderr);
     assert!(line.contains("10009 operations"), "{line}");
+    let counted: u64 = ["elided by its owner", "taken by its owner", "by others"]
+        .map(|what| count(&line, what))
+        .iter()
+        .sum();
+    // One acquisition a call at least, though a call may have brought many operations.
+    assert!(counted > 0, "{line}");
+    for what in ["revocations", "us waited"] {
+        count(&line, what);
+    }
+    // Children that had no ring say nothing.
+    let output = run(&["--stats", "--", "bash", "-c", "(true); (true); echo $(echo hi)"]);
+    let said = text(&output.stderr);
+    assert_eq!(said.lines().filter(|line| line.contains(" 0 operations")).count(), 1, "{said}");
+    let mutex = command(&["--stats", "--"])
+        .arg(&calls)
+        .arg("roads")
+        .env("SOLORING_LOCK", "mutex")
+        .output()
+        .unwrap();
+    let line = text(&mutex.stderr);
+    assert!(line.contains("ring lock, mutex (forced): 0 elided"), "{line}");
     // A ring that the program sees denied, to show that the filter is the container's.
     let denied = command(&["--deny-kernel", "--if-needed", "--"]).arg(&calls).arg("roads").output();
     assert!(denied.unwrap().status.success(), "needed, because the kernel's ring is denied");

@@ -27,6 +27,11 @@ impl LockMode {
             LockMode::NoMembarrier => "mutex (no membarrier)",
         }
     }
+
+    /// Not this lock alone: no lock of the process is biased, whatever it is used for.
+    pub fn is_everywhere(self) -> bool {
+        matches!(self, LockMode::Forced | LockMode::NoMembarrier)
+    }
 }
 
 /// Counts since the lock was made. Each is exact for its writer; read together they are a snapshot

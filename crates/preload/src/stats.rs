@@ -12,12 +12,12 @@ use std::ffi::{CString, c_char};
 use std::fmt::{self, Write};
 use std::os::unix::ffi::OsStringExt;
 use std::ptr;
-use std::sync::atomic::{AtomicBool, AtomicPtr, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicPtr, Ordering::Relaxed};
 
 /// Whether the line on standard error is still to be printed.
 static LINE: AtomicBool = AtomicBool::new(false);
-/// Whether it is printed by a process that never had a ring: the one that `run` became.
-static ALWAYS: AtomicBool = AtomicBool::new(false);
+/// The process that prints it even without ever having had a ring: the one that `run` became. 0: none.
+static ALWAYS: AtomicI32 = AtomicI32::new(0);
 /// The file to append to, or null; leaked.
 static FILE: AtomicPtr<c_char> = AtomicPtr::new(ptr::null_mut());
 /// Run by the C library at `exit`, after the program's own exit functions.
@@ -27,7 +27,8 @@ static DESTRUCTOR: extern "C" fn() = at_exit;
 
 pub(crate) fn init() {
     let line = std::env::var(environment::STATS).ok();
-    ALWAYS.store(line.as_ref().is_some_and(|pid| *pid == raw::getpid().to_string()), Relaxed);
+    let ours = line.as_ref().is_some_and(|pid| *pid == raw::getpid().to_string());
+    ALWAYS.store(if ours { raw::getpid() } else { 0 }, Relaxed);
     LINE.store(line.is_some(), Relaxed);
     let file = std::env::var_os(environment::STATS_FILE);
     if let Some(path) = file.and_then(|f| CString::new(f.into_vec()).ok()) {
@@ -75,7 +76,7 @@ pub(crate) extern "C" fn at_exit() {
         return; // a child of vfork: the counts are its parent's to report
     }
     let to_file = FILE.swap(ptr::null_mut(), Relaxed);
-    if LINE.swap(false, Relaxed) && (rings_made() || ALWAYS.load(Relaxed)) {
+    if LINE.swap(false, Relaxed) && (rings_made() || ALWAYS.load(Relaxed) == raw::getpid()) {
         print();
     }
     if !to_file.is_null() {
@@ -102,9 +103,11 @@ fn report(line: &mut Line) -> fmt::Result {
     let ops = uapi::op_count();
     write!(line, "soloring: pid {pid}: {ops} operations, {sites} call sites rewritten")?;
     if let Ok(Some(l)) = uapi::lock_stats_at_exit() {
+        let mode = if l.mode.is_everywhere() { l.mode.name() } else { "" };
+        let comma = if mode.is_empty() { "" } else { ", " };
         write!(
             line,
-            "; ring lock: {} elided by its owner, {} taken by its owner, {} by others, \
+            "; ring lock{comma}{mode}: {} elided by its owner, {} taken by its owner, {} by others, \
              {} revocations, {} us waited",
             l.owner_elided,
             l.owner_taken,

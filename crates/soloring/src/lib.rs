@@ -83,7 +83,28 @@ pub fn inspect(fd: std::os::fd::RawFd) -> std::io::Result<Inspection> {
     }
 }
 
-/// Lock statistics, summed over all rings that this process had. `None` before the first ring.
+/// Lock statistics, summed over all rings that this process had. `None` before the first ring. Those of one ring are in
+/// its [`Inspection`].
+///
+/// ```
+/// use soloring::{LockMode, Ring, entry};
+///
+/// let mut ring = Ring::builder().single_issuer().defer_taskrun().build(8)?;
+/// for _ in 0..10 {
+///     // SAFETY: a NOP names no memory.
+///     unsafe { ring.push(entry::nop())? };
+///     ring.submit_and_wait(1)?;
+///     assert_eq!(ring.completions().count(), 1);
+/// }
+/// let lock = soloring::lock_stats().expect("there is a ring");
+/// println!("by the submitter: {} without taking the lock, {} with", lock.owner_elided, lock.owner_taken);
+/// println!("by others: {}, of them {} with a heavy fence", lock.foreign, lock.heavy_fences);
+/// println!("the bias was given up {} times, {} ns were waited", lock.revocations, lock.waited_ns);
+/// // One a call at least; and none of them took the lock, unless the process must do without membarrier.
+/// assert!(lock.acquisitions() >= 10);
+/// assert!(lock.mode != LockMode::Biased || lock.owner_elided >= 10);
+/// # std::io::Result::Ok(())
+/// ```
 pub fn lock_stats() -> Option<LockStats> {
     soloring_engine::uapi::lock_stats()
 }

@@ -2,7 +2,7 @@
 #![allow(unsafe_code)]
 
 use soloring::raw::Timespec;
-use soloring::{Full, Opcode, Ring, entry};
+use soloring::{Full, LockMode, Opcode, Ring, entry};
 use std::io::{ErrorKind, IoSliceMut, Read, Seek, Write};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::time::{Duration, Instant};
@@ -256,6 +256,33 @@ fn operations_and_lock_are_counted() {
     }
     assert!(soloring::op_count() >= before + 100);
     assert!(soloring::lock_stats().unwrap().acquisitions() >= 100);
+}
+
+#[test]
+fn the_lock_of_one_ring_says_who_took_it_and_how() {
+    let mut ring = Ring::builder().single_issuer().defer_taskrun().build(4).unwrap();
+    for _ in 0..100 {
+        push(&mut ring, entry::nop());
+        ring.submit_and_wait(1).unwrap();
+        assert_eq!(ring.completions().count(), 1);
+    }
+    let alone = ring.inspect().lock;
+    if alone.mode != LockMode::Biased {
+        assert!(alone.mode.is_everywhere() && alone.owner_elided == 0, "{alone:?}");
+        assert!(alone.owner_taken >= 100, "{alone:?}");
+        return;
+    }
+    assert!(alone.owner_elided >= 100 && alone.revocations == 0, "{alone:?}");
+    // The submitter does nothing meanwhile: none of these pays, and the bias goes.
+    let fd = ring.as_raw_fd();
+    std::thread::spawn(move || (0..200).for_each(|_| drop(soloring::inspect(fd)))).join().unwrap();
+    let visited = ring.inspect().lock;
+    assert!(visited.foreign >= alone.foreign + 200, "{visited:?}");
+    assert_eq!((visited.mode, visited.revocations), (LockMode::GivenUp, 1), "{visited:?}");
+    assert!(visited.heavy_fences >= 64, "{visited:?}");
+    ring.submit().unwrap();
+    let taken = ring.inspect().lock.owner_taken;
+    assert!(taken > visited.owner_taken, "{taken} {visited:?}");
 }
 
 #[test]
