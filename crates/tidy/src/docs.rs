@@ -1,6 +1,7 @@
 //! The documents stay true: paths that they name exist, and the map names every crate.
 
 use crate::tree::Tree;
+use std::collections::BTreeSet;
 
 /// Top-level directories whose mention in backticks is taken for a path.
 const TOPS: [&str; 3] = ["crates/", "scripts/", ".ci/"];
@@ -35,6 +36,25 @@ pub fn map_of_crates(tree: &Tree, map: &str) -> Vec<String> {
         }
     }
     lines
+}
+
+/// Files and folders directly in the crate's `src` that its section of the map does not name.
+pub fn unnamed_files(tree: &Tree, map: &str, krate: &str) -> Vec<String> {
+    let section = map.lines().skip_while(|line| heading(line) != Some(krate)).skip(1);
+    let section = section.take_while(|line| !line.starts_with('#'));
+    let named: BTreeSet<&str> = section.flat_map(code_spans).collect();
+    let base = format!("crates/{krate}/src/");
+    let here = tree.rust().filter_map(|(path, _)| path.strip_prefix(&base));
+    let names = here.map(|path| match path.split_once('/') {
+        Some((folder, _)) => format!("{folder}/"),
+        None => path.to_string(),
+    });
+    names
+        .filter(|name| name != "lib.rs" && !named.contains(name.as_str()))
+        .collect::<BTreeSet<String>>()
+        .into_iter()
+        .map(|name| format!("the map's section on crates/{krate} does not name `{name}`"))
+        .collect()
 }
 
 /// What stands between backticks in a line.
@@ -120,6 +140,15 @@ mod tests {
         assert_eq!(crate_order(good), ["b", "a"]);
         let bad = "### `crates/b`\n### `crates/b`\n### `crates/c`\n";
         assert_eq!(map_of_crates(&tree(bad), bad).len(), 3);
+    }
+
+    #[test]
+    fn files_that_the_map_leaves_out_are_found() {
+        let map = "### `crates/b`\n| `ops/` | operations |\n### `crates/a`\n`ops/`\n";
+        assert_eq!(unnamed_files(&tree(map), map, "b"), Vec::<String>::new());
+        let map = "### `crates/b`\n### `crates/a`\n`ops/`\n";
+        let found = unnamed_files(&tree(map), map, "b");
+        assert!(found.len() == 1 && found[0].contains("`ops/`"), "{found:?}");
     }
 
     #[test]

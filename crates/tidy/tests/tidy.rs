@@ -86,6 +86,11 @@ fn the_map_names_every_crate() {
 }
 
 #[test]
+fn the_map_names_every_file_of_the_engine() {
+    none("files", docs::unnamed_files(&TREE, map(), "engine"));
+}
+
+#[test]
 fn documents_name_what_exists() {
     for document in ["README.md", "ARCHITECTURE.md", "LOCKING.md"] {
         none("paths", docs::dead_paths(&TREE, document));
