@@ -38,6 +38,7 @@ pub mod setup;
 pub mod slots;
 pub mod splices;
 pub mod sqpoll;
+pub mod stamps;
 pub mod streams;
 pub mod timeout;
 pub mod waitids;
@@ -81,6 +82,7 @@ pub const FAMILIES: &[Family] = &[
     direct::FAMILY,
     epolls::FAMILY,
     cmds::FAMILY,
+    stamps::FAMILY,
     waitids::FAMILY,
     futexes::FAMILY,
     failures::FAMILY,

@@ -1,11 +1,10 @@
 //! URING_CMD: the commands of sockets. What only a driver in the kernel can serve is refused.
 #![allow(unsafe_code)]
 
-use super::{Attempt, BASE, OpDef, Outcome};
+use super::{Attempt, BASE, OpDef, Outcome, stamps};
 use crate::req::Req;
 use crate::state::State;
 use crate::sys::{self, sys};
-use soloring_abi::extra::IORING_SETUP_CQE_MIXED;
 use soloring_abi::{Errno, raw, sqe_flags};
 
 pub const URING_CMD: OpDef =
@@ -37,7 +36,7 @@ fn prep(_: &mut State, req: &mut Req) -> Result<(), Errno> {
     Ok(())
 }
 
-fn issue(st: &mut State, req: &mut Req, _: Attempt) -> Outcome {
+fn issue(st: &mut State, req: &mut Req, attempt: Attempt) -> Outcome {
     let fd = req.fd();
     if st.setup_has(raw::IORING_SETUP_IOPOLL) {
         return Outcome::err(Errno::EOPNOTSUPP);
@@ -53,10 +52,7 @@ fn issue(st: &mut State, req: &mut Req, _: Attempt) -> Outcome {
         SIOCOUTQ => queue_size(fd, libc::TIOCOUTQ).into(),
         GETSOCKOPT => get_option(fd, req).into(),
         SETSOCKOPT => set_option(fd, req).into(),
-        // The error queue of a socket gives timestamps only together with its other messages.
-        TX_TIMESTAMP if !st.setup_has(raw::IORING_SETUP_CQE32 | IORING_SETUP_CQE_MIXED) => {
-            Outcome::err(Errno::EINVAL)
-        }
+        TX_TIMESTAMP => stamps::issue(st, req, attempt),
         _ => Outcome::err(Errno::EOPNOTSUPP),
     }
 }

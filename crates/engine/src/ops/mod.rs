@@ -28,6 +28,7 @@ pub mod slots;
 pub mod sock;
 pub mod sockio;
 pub mod splice;
+pub mod stamps;
 pub mod timeout;
 pub mod waitid;
 pub mod xattr;
