@@ -38,7 +38,8 @@ pub fn map_of_crates(tree: &Tree, map: &str) -> Vec<String> {
     lines
 }
 
-/// Files and folders directly in the crate's `src` that its section of the map does not name.
+/// Files and folders directly in the crate's `src`, tests (`x_tests.rs`) left out, that its section of the
+/// map does not name.
 pub fn unnamed_files(tree: &Tree, map: &str, krate: &str) -> Vec<String> {
     let section = map.lines().skip_while(|line| heading(line) != Some(krate)).skip(1);
     let section = section.take_while(|line| !line.starts_with('#'));
@@ -49,8 +50,9 @@ pub fn unnamed_files(tree: &Tree, map: &str, krate: &str) -> Vec<String> {
         Some((folder, _)) => format!("{folder}/"),
         None => path.to_string(),
     });
+    let is_wanted = |name: &String| name != "lib.rs" && !name.ends_with("_tests.rs");
     names
-        .filter(|name| name != "lib.rs" && !named.contains(name.as_str()))
+        .filter(|name| is_wanted(name) && !named.contains(name.as_str()))
         .collect::<BTreeSet<String>>()
         .into_iter()
         .map(|name| format!("the map's section on crates/{krate} does not name `{name}`"))
