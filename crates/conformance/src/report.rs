@@ -16,19 +16,20 @@ pub enum Standing {
     Kept,
     /// Must pass and did not.
     Broken,
-    /// Passed and is not on the list.
+    /// Passed and is on neither list.
     Due,
     /// Neither.
     Open,
 }
 
 impl Standing {
-    pub fn of(listed: bool, verdict: Verdict) -> Standing {
+    /// `excused`: it is known to pass from run to run, or not.
+    pub fn of(listed: bool, excused: bool, verdict: Verdict) -> Standing {
         match (listed, verdict.passed()) {
             (true, true) => Standing::Kept,
             (true, false) => Standing::Broken,
-            (false, true) => Standing::Due,
-            (false, false) => Standing::Open,
+            (false, true) if !excused => Standing::Due,
+            (false, _) => Standing::Open,
         }
     }
 
@@ -49,6 +50,8 @@ pub struct Row<'a> {
     pub outcome: Outcome,
     /// None on the kernel, which has no list.
     pub standing: Option<Standing>,
+    /// Why it need not pass, if that is known.
+    pub why: &'static str,
 }
 
 /// Sums over the rows.
@@ -86,7 +89,9 @@ pub fn table(rows: &[Row], here: &str) -> String {
             row.outcome.verdict.to_string(),
             format!("{:.2}", row.outcome.wall.as_secs_f64()),
             row.outcome.ops.map(|n| n.to_string()).unwrap_or_default(),
-            row.standing.map_or("", Standing::word).to_owned(),
+            row.standing
+                .map_or("", |s| if s == Standing::Open { row.why } else { s.word() })
+                .into(),
         ]);
     }
     for column in [3, 4] {
@@ -153,8 +158,16 @@ mod tests {
             name,
             kernel: Entry { verdict: kernel, wall },
             outcome: Outcome { verdict: ours, wall, ops: Some(7), tail: String::new() },
-            standing: Some(Standing::of(listed, ours)),
+            standing: Some(Standing::of(listed, false, ours)),
+            why: "",
         }
+    }
+
+    #[test]
+    fn a_test_that_passes_sometimes_is_not_due() {
+        assert_eq!(Standing::of(false, true, Verdict::Pass), Standing::Open);
+        assert_eq!(Standing::of(false, false, Verdict::Pass), Standing::Due);
+        assert_eq!(Standing::of(true, false, Verdict::Skip), Standing::Broken);
     }
 
     #[test]

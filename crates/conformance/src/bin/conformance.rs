@@ -68,15 +68,21 @@ fn run(cli: &Cli) -> Result<ExitCode> {
         Where::Kernel => "this kernel",
         Where::Soloring => "soloring",
     };
-    let listed = lists::must_pass();
+    let (listed, excused) = (lists::must_pass(), lists::not_listed());
     let rows: Vec<Row> = outcomes
         .into_iter()
-        .map(|(name, outcome)| Row {
-            name,
-            kernel: table[name],
-            standing: (cli.on == Where::Soloring)
-                .then(|| Standing::of(listed.contains_key(name), outcome.verdict)),
-            outcome,
+        .map(|(name, outcome)| {
+            let why = excused.get(name).copied();
+            let (on_list, sometimes) =
+                (listed.contains_key(name), why.is_some_and(|why| why.starts_with("sometimes")));
+            Row {
+                name,
+                kernel: table[name],
+                standing: (cli.on == Where::Soloring)
+                    .then(|| Standing::of(on_list, sometimes, outcome.verdict)),
+                outcome,
+                why: why.unwrap_or_default(),
+            }
         })
         .collect();
     if cli.output {
