@@ -455,3 +455,40 @@ pub fn limit_memory(room: Option<u64>) {
         assert_eq!(libc::setrlimit(libc::RLIMIT_AS, &limit), 0);
     }
 }
+
+/// A file that lives in memory only, of that length.
+pub fn memory_file(len: i64) -> i32 {
+    // SAFETY: a constant name; touches no memory.
+    unsafe {
+        let fd = libc::memfd_create(c"abi-tests".as_ptr(), libc::MFD_CLOEXEC);
+        assert!(fd >= 0 && libc::ftruncate(fd, len) == 0);
+        fd
+    }
+}
+
+/// Whether a file's file system has no storage behind it.
+pub fn is_in_memory(fd: i32) -> bool {
+    const RAMFS_MAGIC: i64 = 0x8584_58f6;
+    // SAFETY: plain numbers, and room for them.
+    let kind = unsafe {
+        let mut stat: libc::statfs = std::mem::zeroed();
+        assert_eq!(libc::fstatfs(fd, &mut stat), 0);
+        stat.f_type
+    };
+    [libc::TMPFS_MAGIC, libc::HUGETLBFS_MAGIC, RAMFS_MAGIC].contains(&kind)
+}
+
+/// Replaces `len` bytes of the case's own memory at `at`, readable and writable.
+pub fn map_over(at: u64, len: usize, flags: i32, fd: i32) {
+    let prot = libc::PROT_READ | libc::PROT_WRITE;
+    // SAFETY: memory that the case made for this, whose slice it does not use any more.
+    let mapped = unsafe { libc::mmap(at as *mut _, len, prot, flags | libc::MAP_FIXED, fd, 0) };
+    assert_eq!(mapped as u64, at);
+}
+
+/// Major and minor version of the kernel.
+pub fn kernel_version() -> (u32, u32) {
+    let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").expect("a release");
+    let mut numbers = release.split(['.', '-']).map(|n| n.parse().unwrap_or(0));
+    (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0))
+}

@@ -4,6 +4,7 @@
 
 mod sys;
 mod usercopy;
+mod pinning;
 mod childinfo;
 mod futexwait;
 mod fds;

@@ -210,6 +210,35 @@ fn tags_wait_for_requests_in_flight(abi: &Abi) {
     check_eq!(got, [(1, Res(1)), (11, Res(0))], "the request, then the tag");
 }
 
+/// Shared pages of a file that has storage behind it would have to be written back while they are pinned.
+fn pages_of_files(abi: &Abi) {
+    let ring = Ring::new(abi, 4);
+    let file = sys::file_with(&[0; 3 * 4096]);
+    // Before 6.11 a process cannot ask what its mappings are; the kernel's ring knows them.
+    let known = abi.is_kernel() || sys::kernel_version() >= (6, 11);
+    let refused = if known && !sys::is_in_memory(file) { err(EFAULT) } else { Res(0) };
+    let memory = sys::memory_file(3 * 4096);
+    for (what, fd, flags, want) in [
+        ("a file, shared", file, libc::MAP_SHARED, refused),
+        ("a file, private", file, libc::MAP_PRIVATE, Res(0)),
+        ("a memory file, shared", memory, libc::MAP_SHARED, Res(0)),
+        ("nothing, shared", -1, libc::MAP_SHARED | libc::MAP_ANONYMOUS, Res(0)),
+    ] {
+        // Between pages that are nobody's but the process's own.
+        let at = sys::buffer(5 * 4096).as_mut_ptr() as u64;
+        sys::map_over(at + 4096, 3 * 4096, flags, fd);
+        for (first, pages, want) in [(1, 3, want), (2, 1, want), (0, 2, want), (3, 2, want)] {
+            let iov = vector(at + first * 4096 + 8, pages * 4096 - 16);
+            check_eq!(register(&ring, &[iov]), want, "{what}, {pages} page(s) from {first}");
+            ring.register(UNREGISTER, NULL, 0);
+        }
+        for first in [0, 4] {
+            check_eq!(register(&ring, &[vector(at + first * 4096, 4096)]), Res(0), "beside {what}");
+            ring.register(UNREGISTER, NULL, 0);
+        }
+    }
+}
+
 fn many_buffers(abi: &Abi) {
     let mut ring = Ring::new(abi, 64);
     let memory = sys::buffer(64 * 64);
@@ -235,5 +264,6 @@ family!["buffers", modes;
     sparse_tables_and_updates,
     tags_are_posted_when_a_buffer_goes,
     tags_wait_for_requests_in_flight,
+    pages_of_files,
     many_buffers,
 ];

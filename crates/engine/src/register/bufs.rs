@@ -5,7 +5,7 @@ use super::arg::Arg;
 use crate::resources::{FixedBuf, Node, Table};
 use crate::state::State;
 use crate::sys::sys;
-use crate::usercopy;
+use crate::{pinning, usercopy};
 use soloring_abi::{Errno, IoVec, RsrcRegister, RsrcUpdate2, raw};
 use std::sync::Arc;
 
@@ -32,6 +32,9 @@ fn check(iov: IoVec) -> Result<Option<FixedBuf>, Errno> {
 /// Whether these whole pages are there and can be written to, as when the kernel pins them.
 pub fn writable(start: u64, len: u64) -> bool {
     const MADV_POPULATE_WRITE: i32 = 23;
+    if !pinning::allowed(start, len) {
+        return false;
+    }
     // SAFETY: populating pages changes no contents; the kernel checks the range.
     match unsafe { sys!(madvise, start, len, MADV_POPULATE_WRITE) } {
         Ok(_) => true,
