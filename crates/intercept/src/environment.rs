@@ -19,6 +19,9 @@ pub const FD_BASE: &str = "SOLORING_FD_BASE";
 pub const STATS: &str = "SOLORING_STATS";
 /// Names a file to which every process appends one line of JSON as it ends.
 pub const STATS_FILE: &str = "SOLORING_STATS_FILE";
+/// Set to anything: the program closes descriptors by system calls of its own, so requests that wait hold
+/// their file by a duplicate.
+pub const HOLD_FILES: &str = "SOLORING_HOLD_FILES";
 /// Path of the `soloring` command, which starts programs that cannot load us (`__static`).
 pub const COMMAND_PATH: &str = "SOLORING_EXE";
 /// Subcommand of `soloring`: the program's path, then its argument vector.

@@ -31,8 +31,10 @@ static CONSTRUCTOR: extern "C" fn() = construct;
 extern "C" fn construct() {
     environment::record();
     stats::init();
-    // Every function of the C library that closes a descriptor is one of ours.
-    soloring_engine::uapi::set_close_notified(true);
+    // Every function of the C library that closes a descriptor is one of ours. A program that makes the
+    // calls itself can say so.
+    let holds = std::env::var_os(environment::HOLD_FILES).is_some_and(|v| !v.is_empty());
+    soloring_engine::uapi::set_close_notified(!holds);
     if let Err(err) = soloring_intercept::install() {
         raw::stderr(&["soloring: cannot run this program here: ", &err.to_string(), "\n"]);
         // Going on would let the program use the kernel's ring, or none, and look like success.

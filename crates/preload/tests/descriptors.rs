@@ -2,7 +2,8 @@
 
 mod common;
 
-use common::{both, compiled};
+use common::{both, compiled, kernel_has_ring, on_kernel, run_with};
+use soloring_intercept::environment;
 
 macro_rules! cases {
     ($($name:ident $case:literal;)*) => {$(
@@ -23,4 +24,17 @@ cases! {
     hidden "hidden";
     small_limit "small-limit";
     sent "sent";
+}
+
+/// A program that closes by its own system calls can say so, and its requests hold their files.
+#[test]
+fn closed_silently() {
+    let program = compiled("descriptors", "descriptors", &[]);
+    if kernel_has_ring() {
+        assert!(on_kernel(&program, &["closed-silently"]).status.success(), "on the kernel");
+    }
+    let ran = run_with(&program, &["closed-silently"], |command| {
+        command.env(environment::HOLD_FILES, "1");
+    });
+    ran.passed();
 }

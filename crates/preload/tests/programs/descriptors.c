@@ -2,6 +2,7 @@
 #include "ring.h"
 #include <dirent.h>
 #include <poll.h>
+#include <signal.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/resource.h>
@@ -225,6 +226,32 @@ static void sent(void) {
     CHECK(ring_works(&r) && ring_close(&r) == 0);
 }
 
+// A read that waits holds its file, although the number is closed by a call of the program's own and taken
+// by another pipe, whose data is not for it.
+static void closed_silently(void) {
+    struct ring r;
+    CHECK(ring_open(&r, VARIABLE, 4, 0) > 2);
+    for (int i = 0; i < 3; i++) {
+        int old[2], new[2];
+        char first[8] = "", second[8] = "";
+        struct cqe cqe;
+        CHECK(pipe(old) == 0);
+        ring_push(&r, 22, 1); // READ
+        struct sqe *sqe = &r.sqes[(*WORD(&r, r.p.sq.tail) - 1) & *WORD(&r, r.p.sq.mask)];
+        sqe->fd = old[0], sqe->addr = (uint64_t)first, sqe->len = sizeof first;
+        CHECK(ring_enter(&r, 1, 0) == 1 && !ring_pop(&r, &cqe));
+        CHECK(raw(SYS_close, old[0], 0, 0, 0, 0, 0) == 0);
+        CHECK(pipe(new) == 0 && new[0] == old[0]);
+        CHECK(write(old[1], "old", 3) == 3); // its reader is there
+        CHECK(write(new[1], "new", 3) == 3);
+        CHECK(ring_enter(&r, 0, 1) == 0 && ring_pop(&r, &cqe));
+        CHECK(cqe.res == 3 && !memcmp(first, "old", 3));
+        CHECK(read(new[0], second, sizeof second) == 3 && !memcmp(second, "new", 3));
+        CHECK(close(old[1]) == 0 && close(new[0]) == 0 && close(new[1]) == 0);
+    }
+    CHECK(ring_close(&r) == 0);
+}
+
 // Few descriptors allowed: rings still work, the program's own limit still holds.
 static void small_limit(void) {
     struct rlimit l = {64, 64};
@@ -247,6 +274,7 @@ int main(int argc, char **argv) {
     else if (!strcmp(argv[1], "vfork-sweep")) vfork_sweep();
     else if (!strcmp(argv[1], "hidden")) hidden();
     else if (!strcmp(argv[1], "sent")) sent();
+    else if (!strcmp(argv[1], "closed-silently")) { signal(SIGPIPE, SIG_IGN); closed_silently(); }
     else if (!strcmp(argv[1], "small-limit")) small_limit();
     else return 2;
     return 0;
