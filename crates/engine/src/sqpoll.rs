@@ -76,9 +76,12 @@ pub fn wait_for_room(thread: &SqThread, ctx: &Ctx) -> Result<(), Errno> {
 fn serve(thread: &SqThread) {
     let mut idle_since = sys::now_ns(libc::CLOCK_MONOTONIC);
     loop {
+        // Acquire: pairs with the release in `wake`; what was asked for before is seen after. Before the look
+        // at the rings: one that comes or goes after that look wakes a sleep that has not begun yet.
+        let seen = thread.words().wakeups.load(Ordering::Acquire);
         let ids = thread.rings().clone();
         // The first ring is attached right after the thread was started.
-        if ids.is_empty() && thread.words().wakeups.load(Ordering::Relaxed) != 0 {
+        if ids.is_empty() && seen != 0 {
             return;
         }
         let mut busy = false;
@@ -91,7 +94,7 @@ fn serve(thread: &SqThread) {
         if busy {
             idle_since = now;
         } else if now.saturating_sub(idle_since) >= thread.idle_ns {
-            sleep(thread, &ids);
+            sleep(thread, &ids, seen);
             idle_since = sys::now_ns(libc::CLOCK_MONOTONIC);
         } else {
             // SAFETY: no memory involved.
@@ -134,10 +137,8 @@ fn serve_ring(thread: &SqThread, ctx: &Ctx, shared: bool) -> bool {
     busy
 }
 
-/// Says NEED_WAKEUP on every ring, looks once more, and sleeps until woken.
-fn sleep(thread: &SqThread, ids: &[u64]) {
-    // Acquire: pairs with the release in `wake`.
-    let seen = thread.words().wakeups.load(Ordering::Acquire);
+/// Says NEED_WAKEUP on every ring, looks once more, and sleeps until there are more wake-up calls than `seen`.
+fn sleep(thread: &SqThread, ids: &[u64], seen: u32) {
     let rings: Vec<Arc<Ctx>> = ids.iter().filter_map(|id| registry::by_id(*id)).collect();
     let mut pending = false;
     for ctx in &rings {

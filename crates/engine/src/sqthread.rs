@@ -130,7 +130,7 @@ impl SqThread {
 
     /// IORING_ENTER_SQ_WAKEUP.
     pub fn wake(&self) {
-        // Release: pairs with the acquire in `sleep`; what was asked for before is seen after.
+        // Release: pairs with the acquire in `serve`; what was asked for before is seen after.
         self.words().wakeups.fetch_add(1, Ordering::Release);
         futex_wake(&self.words().wakeups);
     }
