@@ -98,7 +98,12 @@ fn bad_fields(abi: &Abi) {
         let sqe = poll_add(r, IN).with(|s| s.len = 1 << bit);
         check_eq!(ring.res(sqe), err(EINVAL), "len bit {bit}");
     }
-    check_eq!(ring.res(poll_add(-1, IN)), err(EBADF), "-1");
+    for poll in [poll_add, poll_multi] {
+        check_eq!(ring.res(poll(-1, IN)), err(EBADF), "-1");
+        check_eq!(ring.res(poll(sys::unused_fd(), IN)), err(EBADF), "nothing open");
+    }
+    let always = ring.run(poll_multi(sys::file_with(b"x"), IN));
+    check_eq!((always.res, always.more()), (mask(IN), false), "what is always ready");
     check_eq!(ring.res(poll_multi(r, IN).skip()), err(EINVAL), "multishot without completions");
 }
 

@@ -43,15 +43,16 @@ pub fn wanted(req: &Req) -> u32 {
 
 fn add_issue(st: &mut State, req: &mut Req, attempt: Attempt) -> Outcome {
     match attempt {
+        // A multishot poll reports what is ready now as its first shot, from the epoll instance.
+        Attempt::First if req.has(flag::MULTISHOT) => Outcome::Arm(wanted(req)),
         Attempt::First => {
             let mask = sys::poll_now(req.fd(), wanted(req) as i16) as u16 as u32;
             if mask & libc::POLLNVAL as u32 != 0 {
                 return Outcome::err(Errno::EBADF);
             }
-            if mask & wanted(req) != 0 && !req.has(flag::MULTISHOT) {
+            if mask & wanted(req) != 0 {
                 return Outcome::Done((mask & wanted(req)) as i32, 0);
             }
-            // A multishot poll reports what is ready now as its first shot, from the epoll instance.
             Outcome::Arm(wanted(req))
         }
         Attempt::Ready(events) => {
