@@ -1,11 +1,12 @@
 #!/usr/bin/env bash
-# Runs the stress of the rings under ThreadSanitizer: every access to the state behind the ring lock is checked.
+# Runs the stress of the rings, and the ABI cases in which several threads or rings meet, under ThreadSanitizer:
+# every access to the state behind the ring lock is checked.
 #
 #   scripts/sanitize.sh [SECONDS]        the length of the stress, 30 unless told
 #
 # First it shows that it would notice: the same program with one promise of the lock taken away at a time
 # must be reported (crates/lock/src/words.rs), and so must races beside each means of the standard library that
-# the sanitizer is told about (std_edges). Then the sound program must run through without
+# the sanitizer is told about (std_edges). Then the sound programs must run through without
 # a report. LOCKING.md says what is suppressed, why, and what this cannot see.
 #
 # Exits with 1 when something was found or a spoiled program was not, with 2 if something is missing. Needs
@@ -74,22 +75,35 @@ done
 export RUSTC_BOOTSTRAP=1
 
 say "ThreadSanitizer of $(rustc --version)"
-CARGO_TARGET_DIR=$work CARGO_ENCODED_RUSTFLAGS=$(IFS=$'\x1f'; printf '%s' "${flags[*]}") \
-    cargo build --release --quiet --target $target --package soloring-abi-tests \
-    --bin stress --bin std_edges || missing 'it does not build'
+CARGO_ENCODED_RUSTFLAGS=$(IFS=$'\x1f'; printf '%s' "${flags[*]}")
+export CARGO_TARGET_DIR=$work CARGO_ENCODED_RUSTFLAGS
+abi_tests=(--release --quiet --target $target --package soloring-abi-tests)
+cargo build "${abi_tests[@]}" --bin stress --bin std_edges && cargo test "${abi_tests[@]}" --test abi --no-run ||
+    missing 'it does not build'
 stress=$work/$target/release/stress
 std_edges=$work/$target/release/std_edges
 
 # Run --------------------------------------------------------------------------------------------
 
+# Histories of earlier accesses as long as can be had: a report names both sides.
+options="history_size=7 print_suppressions=1 suppressions='$PWD/scripts/sanitize/suppressions.txt'"
+
 # sanitized HALT COMMAND...: runs it with its reports in $work/reports; HALT: end at the first (1) or not (0).
 sanitized() {
-    local halt=$1
-    shift
-    # Histories of earlier accesses as long as can be had: a report names both sides.
-    TSAN_OPTIONS="halt_on_error=$halt history_size=7 print_suppressions=1 \
-suppressions='$PWD/scripts/sanitize/suppressions.txt'" timeout $((seconds + 240)) "$@" \
+    TSAN_OPTIONS="$options halt_on_error=$1" timeout $((seconds + 240)) "${@:2}" \
         >"$work/output" 2>"$work/reports"
+}
+
+# cases FAMILY: the same for ABI cases on our ring, each of which is a process of its own, forked from a single
+# thread: only then the sanitizer goes on in the child.
+cases() {
+    local status=0
+    rm -f "$work"/case.*
+    TSAN_OPTIONS="$options die_after_fork=0 log_path='$work/case'" timeout 300 \
+        cargo test "${abi_tests[@]}" --test abi -- --test-threads=1 "soloring::$1::" \
+        >"$work/output" 2>&1 || status=$?
+    cat "$work"/case.* >"$work/reports" 2>/dev/null
+    return $status
 }
 
 reported() { grep -q '^WARNING: ThreadSanitizer: data race' "$work/reports"; }
@@ -103,6 +117,20 @@ done
 for spoil in slot bias mutex blind; do
     SOLORING_SPOIL=$spoil sanitized 1 "$stress" --seconds 20
     if reported; then say "noticed  the lock without '$spoil'"; else fail "the lock without '$spoil' was not noticed"; fi
+done
+
+SOLORING_SPOIL=bias cases msg
+if reported; then say "noticed  the lock without 'bias' in a case"; else fail "the lock without 'bias' was not noticed in a case"; fi
+
+for family in sqpoll msg clone resize enter; do
+    status=0
+    cases $family || status=$?
+    if [ $status -ne 0 ] || reported; then
+        cat "$work/output" "$work/reports"
+        fail "the ABI cases of $family: status $status"
+    else
+        say "clean    the ABI cases of $family: $(grep -o '[0-9]* passed' "$work/output")"
+    fi
 done
 
 say "stress of $seconds s"
