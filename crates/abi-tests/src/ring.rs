@@ -2,8 +2,10 @@
 #![allow(unsafe_code)]
 
 use crate::backend::Abi;
-use crate::res::Res;
-use soloring_abi::{Cqe, GeteventsArg, Params, Sqe, Timespec, extra, raw};
+use crate::res::{Res, err};
+use soloring_abi::{
+    Cqe, GeteventsArg, Params, RsrcRegister, RsrcUpdate2, Sqe, Timespec, extra, raw,
+};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
@@ -60,6 +62,14 @@ impl<'a> Ring<'a> {
     }
 
     /// A ring with exactly these parameters; it must come up.
+    /// A ring of 8 entries with so many empty slots for files.
+    pub fn with_slots(abi: &'a Abi, slots: usize) -> Ring<'a> {
+        let ring = Ring::new(abi, 8);
+        let files = raw::io_uring_register_op::IORING_REGISTER_FILES as u32;
+        assert_eq!(ring.register(files, vec![-1i32; slots].as_ptr(), slots as u32), Res(0));
+        ring
+    }
+
     pub fn build(abi: &'a Abi, entries: u32, mut params: Params) -> Ring<'a> {
         let flags = params.flags;
         let fd = abi.setup(entries, &mut params);
@@ -322,6 +332,41 @@ impl<'a> Ring<'a> {
 
     pub fn register<T: ?Sized>(&self, opcode: u32, arg: *const T, nr_args: u32) -> Res {
         self.abi.register(self.fd, opcode, arg, nr_args)
+    }
+
+    /// Registers `nr` resources with `data` and `tags`, each a null pointer where empty. `opcode` is
+    /// REGISTER_FILES2 or REGISTER_BUFFERS2.
+    pub fn register_tagged<T>(
+        &self,
+        opcode: u32,
+        nr: u32,
+        flags: u32,
+        data: &[T],
+        tags: &[u64],
+    ) -> Res {
+        let at = |empty: bool, p: u64| if empty { 0 } else { p };
+        let data = at(data.is_empty(), data.as_ptr() as u64);
+        let tags = at(tags.is_empty(), tags.as_ptr() as u64);
+        let arg = RsrcRegister { nr, flags, resv2: 0, data, tags };
+        self.register(opcode, &arg, size_of::<RsrcRegister>() as u32)
+    }
+
+    /// Changes resources from `offset` on; without tags when there are none. `opcode` is REGISTER_FILES_UPDATE2
+    /// or REGISTER_BUFFERS_UPDATE.
+    pub fn update_tagged<T>(&self, opcode: u32, offset: u32, data: &[T], tags: &[u64]) -> Res {
+        let tags = if tags.is_empty() { 0 } else { tags.as_ptr() as u64 };
+        let (nr, data) = (data.len() as u32, data.as_ptr() as u64);
+        let arg = RsrcUpdate2 { offset, resv: 0, data, tags, nr, resv2: 0 };
+        self.register(opcode, &arg, size_of::<RsrcUpdate2>() as u32)
+    }
+
+    /// Each of the changes makes an entry of this one that is refused with EINVAL.
+    pub fn check_refuses(&mut self, sqe: Sqe, changes: &[fn(&mut Sqe)]) {
+        for (i, change) in changes.iter().enumerate() {
+            let mut changed = sqe;
+            change(&mut changed);
+            check_eq!(self.res(changed), err(libc::EINVAL), "opcode {}: field {i}", sqe.opcode);
+        }
     }
 
     /// Unmaps the memory and leaves the descriptor open.

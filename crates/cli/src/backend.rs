@@ -36,7 +36,13 @@ pub trait Backend: Copy + Send + 'static {
     ///
     /// # Safety
     /// The result may be used until [`Backend::unmap`]; nothing else is mapped away.
-    unsafe fn map(self, fd: i32, len: usize, offset: i64) -> isize;
+    unsafe fn map(self, fd: i32, len: usize, offset: i64) -> isize {
+        let (prot, flags) =
+            (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_SHARED | libc::MAP_POPULATE);
+        // SAFETY: the address is the kernel's choice, so nothing that exists is replaced.
+        let at = unsafe { libc::mmap(std::ptr::null_mut(), len, prot, flags, fd, offset) };
+        from_libc(at as isize)
+    }
 
     /// # Safety
     /// `addr` and `len` are those of one [`Backend::map`], and nobody uses them any more.
@@ -45,10 +51,15 @@ pub trait Backend: Copy + Send + 'static {
         unsafe { libc::munmap(addr as *mut c_void, len) };
     }
 
-    fn close(self, fd: i32);
+    fn close(self, fd: i32) {
+        // SAFETY: callers own the descriptor: they got it from `setup`.
+        unsafe { libc::close(fd) };
+    }
 
     /// Operations our own engine completed in this process.
-    fn op_count(self) -> u64;
+    fn op_count(self) -> u64 {
+        uapi::op_count()
+    }
 }
 
 /// What `libc::mmap` and friends return, as the raw call returns it.
@@ -58,21 +69,6 @@ fn from_libc(result: isize) -> isize {
 
 fn errno() -> i32 {
     std::io::Error::last_os_error().raw_os_error().unwrap_or(libc::EIO)
-}
-
-/// # Safety
-/// As [`Backend::map`].
-unsafe fn map_by_libc(fd: i32, len: usize, offset: i64) -> isize {
-    let flags = libc::MAP_SHARED | libc::MAP_POPULATE;
-    // SAFETY: the address is the kernel's choice, so nothing that exists is replaced.
-    from_libc(unsafe {
-        libc::mmap(std::ptr::null_mut(), len, libc::PROT_READ | libc::PROT_WRITE, flags, fd, offset)
-    } as isize)
-}
-
-fn close_by_libc(fd: i32) {
-    // SAFETY: callers own the descriptor: they got it from `setup`.
-    unsafe { libc::close(fd) };
 }
 
 /// The kernel's ring by raw system calls: as any program that carries its own system-call instructions.
@@ -109,19 +105,6 @@ impl Backend for Raw {
         // SAFETY: passed on from the caller.
         raw(unsafe { syscalls::syscall!(syscalls::Sysno::io_uring_register, fd, opcode, arg, nr) })
     }
-
-    unsafe fn map(self, fd: i32, len: usize, offset: i64) -> isize {
-        // SAFETY: passed on from the caller.
-        unsafe { map_by_libc(fd, len, offset) }
-    }
-
-    fn close(self, fd: i32) {
-        close_by_libc(fd);
-    }
-
-    fn op_count(self) -> u64 {
-        uapi::op_count()
-    }
 }
 
 /// Raw system calls where `enter` has the number in the instruction before, as liburing compiles it.
@@ -134,7 +117,6 @@ impl Backend for Inline {
         unsafe { Raw.setup(entries, params) }
     }
 
-    #[cfg(target_arch = "x86_64")]
     #[inline]
     unsafe fn enter(
         self,
@@ -167,37 +149,9 @@ impl Backend for Inline {
         result
     }
 
-    #[cfg(not(target_arch = "x86_64"))]
-    #[inline]
-    unsafe fn enter(
-        self,
-        fd: u32,
-        submit: u32,
-        wait: u32,
-        flags: u32,
-        arg: *const c_void,
-        argsz: usize,
-    ) -> isize {
-        // SAFETY: passed on from the caller.
-        unsafe { Raw.enter(fd, submit, wait, flags, arg, argsz) }
-    }
-
     unsafe fn register(self, fd: u32, opcode: u32, arg: *mut c_void, nr: u32) -> isize {
         // SAFETY: passed on from the caller.
         unsafe { Raw.register(fd, opcode, arg, nr) }
-    }
-
-    unsafe fn map(self, fd: i32, len: usize, offset: i64) -> isize {
-        // SAFETY: passed on from the caller.
-        unsafe { map_by_libc(fd, len, offset) }
-    }
-
-    fn close(self, fd: i32) {
-        close_by_libc(fd);
-    }
-
-    fn op_count(self) -> u64 {
-        uapi::op_count()
     }
 }
 
@@ -232,19 +186,6 @@ impl Backend for Libc {
         from_libc(
             unsafe { libc::syscall(libc::SYS_io_uring_register, fd, opcode, arg, nr) } as isize
         )
-    }
-
-    unsafe fn map(self, fd: i32, len: usize, offset: i64) -> isize {
-        // SAFETY: passed on from the caller.
-        unsafe { map_by_libc(fd, len, offset) }
-    }
-
-    fn close(self, fd: i32) {
-        close_by_libc(fd);
-    }
-
-    fn op_count(self) -> u64 {
-        uapi::op_count()
     }
 }
 
@@ -287,10 +228,6 @@ impl Backend for Engine {
 
     fn close(self, fd: i32) {
         uapi::ring_close(fd);
-    }
-
-    fn op_count(self) -> u64 {
-        uapi::op_count()
     }
 }
 

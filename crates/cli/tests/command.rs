@@ -63,10 +63,10 @@ fn a_short_bench_has_every_row() {
     let (alone, busy) = (list(&value["lock"]["alone"]), list(&value["lock"]["busy"]));
     assert_eq!((alone.len(), busy.len()), (5, 4), "{}", value["lock"]);
     for row in &busy {
-        assert!(
-            is_positive(&row["foreign_p50_ns"]) && is_positive(&row["foreign_p99_ns"]),
-            "{row}"
-        );
+        // On a busy machine the two threads may never have run at the same time.
+        let met = row["visits"] != 0;
+        assert_eq!(is_positive(&row["foreign_p50_ns"]), met, "{row}");
+        assert!(is_positive(&row["owner_per_us"]), "{row}");
     }
     // A mutex needs no fence.
     assert_eq!(busy[2]["heavy_fences"], 0, "{}", busy[2]);

@@ -18,9 +18,10 @@ pub struct Busy {
     pub lock: String,
     /// Visits that found the busy thread at work.
     pub visits: usize,
-    /// From asking for the lock to having given it back, in nanoseconds.
-    pub foreign_p50_ns: f64,
-    pub foreign_p99_ns: f64,
+    /// From asking for the lock to having given it back, in nanoseconds. None without such a visit: the two
+    /// threads never ran at the same time.
+    pub foreign_p50_ns: Option<f64>,
+    pub foreign_p99_ns: Option<f64>,
     /// The busy thread's own acquisitions per microsecond meanwhile.
     pub owner_per_us: f64,
     /// Of a lock of ours: visits that needed a heavy fence, times the bias was given up, and the mode
@@ -91,12 +92,13 @@ impl Figures {
             "given up",
             "mode",
         ]);
+        let time = |ns: Option<f64>| ns.map_or("-".to_owned(), |ns| format!("{ns:.0}"));
         let count = |value: Option<u64>| value.map_or("-".to_owned(), |value| value.to_string());
         for row in &self.busy {
             busy.add_row([
                 row.lock.clone(),
-                format!("{:.0}", row.foreign_p50_ns),
-                format!("{:.0}", row.foreign_p99_ns),
+                time(row.foreign_p50_ns),
+                time(row.foreign_p99_ns),
                 format!("{:.1}", row.owner_per_us),
                 row.visits.to_string(),
                 count(row.heavy_fences),

@@ -6,8 +6,8 @@ use crate::ring::Ring;
 use crate::sqe::{SqeExt, read_fixed, write_fixed};
 use crate::sys;
 use libc::{EBADF, EBUSY, EFAULT, EINVAL, ENXIO, EOVERFLOW};
+use soloring_abi::raw;
 use soloring_abi::raw::io_uring_register_op as reg;
-use soloring_abi::{RsrcRegister, RsrcUpdate2, raw};
 
 const BUFFERS: u32 = reg::IORING_REGISTER_BUFFERS as u32;
 const UNREGISTER: u32 = reg::IORING_UNREGISTER_BUFFERS as u32;
@@ -31,22 +31,11 @@ fn register(ring: &Ring, iov: &[libc::iovec]) -> Res {
 }
 
 fn register2(ring: &Ring, nr: u32, flags: u32, iov: &[libc::iovec], tags: &[u64]) -> Res {
-    let at = |empty: bool, p: u64| if empty { 0 } else { p };
-    let arg = RsrcRegister {
-        nr,
-        flags,
-        resv2: 0,
-        data: at(iov.is_empty(), iov.as_ptr() as u64),
-        tags: at(tags.is_empty(), tags.as_ptr() as u64),
-    };
-    ring.register(BUFFERS2, &arg, size_of::<RsrcRegister>() as u32)
+    ring.register_tagged(BUFFERS2, nr, flags, iov, tags)
 }
 
 fn update(ring: &Ring, offset: u32, iov: &[libc::iovec], tags: &[u64]) -> Res {
-    let tags = if tags.is_empty() { 0 } else { tags.as_ptr() as u64 };
-    let nr = iov.len() as u32;
-    let arg = RsrcUpdate2 { offset, resv: 0, data: iov.as_ptr() as u64, tags, nr, resv2: 0 };
-    ring.register(UPDATE2, &arg, size_of::<RsrcUpdate2>() as u32)
+    ring.update_tagged(UPDATE2, offset, iov, tags)
 }
 
 fn data_goes_through_registered_memory(abi: &Abi) {

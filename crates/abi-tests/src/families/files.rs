@@ -9,18 +9,11 @@ use libc::{
     AT_FDCWD, E2BIG, EBADF, EEXIST, EFAULT, EINVAL, ELOOP, ENFILE, ENOENT, ENOTDIR, ENXIO, EXDEV,
     O_CREAT, O_RDONLY, O_RDWR,
 };
-use soloring_abi::{Opcode, raw};
+use soloring_abi::Opcode;
+use std::ffi::CString;
 
 /// `file_index` that asks for any free slot.
 const ALLOC: u32 = u32::MAX;
-
-fn with_slots(abi: &Abi, slots: usize) -> Ring<'_> {
-    let ring = Ring::new(abi, 8);
-    let table = vec![-1i32; slots];
-    let files = raw::io_uring_register_op::IORING_REGISTER_FILES as u32;
-    assert_eq!(ring.register(files, table.as_ptr(), slots as u32), Res(0));
-    ring
-}
 
 fn open_creates_reads_and_fails_like_the_call(abi: &Abi) {
     let mut ring = Ring::new(abi, 8);
@@ -104,13 +97,18 @@ fn open_flags(abi: &Abi) {
     check_eq!(sys::read(path, &mut [0; 1]), err(EBADF), "O_PATH");
 }
 
-/// The first attempt is made with O_NONBLOCK, which a FIFO takes as it does from open(2).
-fn open_of_a_fifo_does_not_wait(abi: &Abi) {
-    let mut ring = Ring::new(abi, 8);
+/// A named pipe, there as long as its folder.
+fn fifo() -> (tempfile::TempDir, CString) {
     let dir = sys::tempdir();
     let path = dir.path().join("fifo");
     sys::mkfifo(&path);
-    let name = sys::c(&path);
+    (dir, sys::c(&path))
+}
+
+/// The first attempt is made with O_NONBLOCK, which a FIFO takes as it does from open(2).
+fn open_of_a_fifo_does_not_wait(abi: &Abi) {
+    let mut ring = Ring::new(abi, 8);
+    let (_dir, name) = fifo();
     check_eq!(ring.res(sqe::openat(AT_FDCWD, &name, libc::O_WRONLY, 0)), err(ENXIO), "write end");
     let read_end = ring.res(sqe::openat(AT_FDCWD, &name, O_RDONLY, 0)).0 as i32;
     check!(read_end >= 0, "read end = {read_end}");
@@ -120,14 +118,11 @@ fn open_of_a_fifo_does_not_wait(abi: &Abi) {
 
 fn open_of_a_fifo_on_a_worker_waits(abi: &Abi) {
     let mut ring = Ring::new(abi, 8);
-    let dir = sys::tempdir();
-    let path = dir.path().join("fifo");
-    sys::mkfifo(&path);
-    let name = sys::c(&path);
+    let (_dir, name) = fifo();
     ring.submit_all(&[sqe::openat(AT_FDCWD, &name, O_RDONLY, 0).forced_async().ud(1)]);
     check!(ring.quiet(), "opened without a writer");
     check_eq!(ring.res(nop().ud(3)), Res(0), "the ring goes on meanwhile");
-    let write_end = sys::open(path.to_str().unwrap(), libc::O_WRONLY);
+    let write_end = sys::open(name.to_str().unwrap(), libc::O_WRONLY);
     let read_end = ring.wait().res;
     check!(read_end.0 >= 0, "open = {read_end}");
     sys::write(write_end, b"x");
@@ -136,10 +131,7 @@ fn open_of_a_fifo_on_a_worker_waits(abi: &Abi) {
 
 fn an_open_that_waits_can_be_cancelled(abi: &Abi) {
     let mut ring = Ring::new(abi, 8);
-    let dir = sys::tempdir();
-    let path = dir.path().join("fifo");
-    sys::mkfifo(&path);
-    let name = sys::c(&path);
+    let (_dir, name) = fifo();
     ring.submit_all(&[sqe::openat(AT_FDCWD, &name, O_RDONLY, 0).forced_async().ud(1)]);
     check!(ring.quiet(), "opened without a writer");
     ring.submit_all(&[sqe::cancel(1, -1, 0).ud(2)]);
@@ -222,7 +214,7 @@ fn openat2_structure_size(abi: &Abi) {
 }
 
 fn open_into_a_slot(abi: &Abi) {
-    let mut ring = with_slots(abi, 4);
+    let mut ring = Ring::with_slots(abi, 4);
     let before = sys::dup(0);
     let null = sys::c("/dev/null");
     let slot = |n: u32| sqe::openat(AT_FDCWD, &null, O_RDWR, 0).with(|s| s.file_index = n + 1);
@@ -243,7 +235,7 @@ fn open_into_a_slot(abi: &Abi) {
 }
 
 fn open_into_any_slot(abi: &Abi) {
-    let mut ring = with_slots(abi, 3);
+    let mut ring = Ring::with_slots(abi, 3);
     let null = sys::c("/dev/null");
     let any = sqe::openat(AT_FDCWD, &null, O_RDWR, 0).with(|s| s.file_index = ALLOC);
     for i in 0..3 {
@@ -283,7 +275,7 @@ fn close_of_a_ring_is_refused(abi: &Abi) {
 }
 
 fn close_of_a_slot(abi: &Abi) {
-    let mut ring = with_slots(abi, 2);
+    let mut ring = Ring::with_slots(abi, 2);
     check_eq!(ring.res(sqe::close_slot(0)), err(EBADF), "an empty slot");
     check_eq!(ring.res(sqe::close_slot(2)), err(EINVAL), "beyond the table");
     check_eq!(ring.res(sqe::close_slot(u32::MAX - 1)), err(EINVAL), "far beyond the table");

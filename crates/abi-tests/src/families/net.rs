@@ -18,14 +18,6 @@ const DONTWAIT: u16 = raw::IORING_ACCEPT_DONTWAIT as u16;
 const POLL_FIRST: u16 = raw::IORING_ACCEPT_POLL_FIRST as u16;
 const ALLOC: u32 = u32::MAX;
 
-fn with_slots(abi: &Abi, slots: usize) -> Ring<'_> {
-    let ring = Ring::new(abi, 8);
-    let table = vec![-1i32; slots];
-    let files = raw::io_uring_register_op::IORING_REGISTER_FILES as u32;
-    assert_eq!(ring.register(files, table.as_ptr(), slots as u32), Res(0));
-    ring
-}
-
 /// An address that lives as long as the process.
 fn address(port: u16) -> u64 {
     std::ptr::from_ref::<libc::sockaddr_in>(Box::leak(Box::new(sys::loopback(port)))) as u64
@@ -62,7 +54,7 @@ fn socket_like_the_call(abi: &Abi) {
 }
 
 fn socket_into_a_slot(abi: &Abi) {
-    let mut ring = with_slots(abi, 2);
+    let mut ring = Ring::with_slots(abi, 2);
     let tcp = sqe::socket(AF_INET, SOCK_STREAM, 0);
     check_eq!(ring.res(tcp.with(|s| s.file_index = 1)), Res(0), "slot 0");
     check_eq!(ring.res(tcp.with(|s| s.file_index = ALLOC)), Res(1), "any slot");
@@ -202,7 +194,7 @@ fn accept_multishot_of_several_at_once(abi: &Abi) {
 }
 
 fn accept_into_slots(abi: &Abi) {
-    let mut ring = with_slots(abi, 2);
+    let mut ring = Ring::with_slots(abi, 2);
     let (listener, addr) = sys::tcp_listener();
     let slot = |n: u32| accept(listener, 0).with(|s| s.file_index = n);
     sys::tcp_connect(addr);

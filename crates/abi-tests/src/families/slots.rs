@@ -7,7 +7,7 @@ use crate::sqe::{self, CURRENT, SqeExt};
 use crate::sys;
 use libc::{EBADF, EBUSY, EFAULT, EINVAL, EMFILE, ENFILE, ENXIO, EOVERFLOW};
 use soloring_abi::raw::io_uring_register_op as reg;
-use soloring_abi::{FileIndexRange, FilesUpdate, Opcode, RsrcRegister, RsrcUpdate2, raw};
+use soloring_abi::{FileIndexRange, FilesUpdate, Opcode, RsrcRegister, raw};
 
 const FILES: u32 = reg::IORING_REGISTER_FILES as u32;
 const UNREGISTER: u32 = reg::IORING_UNREGISTER_FILES as u32;
@@ -25,22 +25,11 @@ fn update(ring: &Ring, offset: u32, fds: &[i32]) -> Res {
 }
 
 fn register2(ring: &Ring, nr: u32, flags: u32, fds: &[i32], tags: &[u64]) -> Res {
-    let at = |empty: bool, p: u64| if empty { 0 } else { p };
-    let arg = RsrcRegister {
-        nr,
-        flags,
-        resv2: 0,
-        data: at(fds.is_empty(), fds.as_ptr() as u64),
-        tags: at(tags.is_empty(), tags.as_ptr() as u64),
-    };
-    ring.register(FILES2, &arg, size_of::<RsrcRegister>() as u32)
+    ring.register_tagged(FILES2, nr, flags, fds, tags)
 }
 
 fn update2(ring: &Ring, offset: u32, fds: &[i32], tags: &[u64]) -> Res {
-    let tags = if tags.is_empty() { 0 } else { tags.as_ptr() as u64 };
-    let nr = fds.len() as u32;
-    let arg = RsrcUpdate2 { offset, resv: 0, data: fds.as_ptr() as u64, tags, nr, resv2: 0 };
-    ring.register(UPDATE2, &arg, size_of::<RsrcUpdate2>() as u32)
+    ring.update_tagged(UPDATE2, offset, fds, tags)
 }
 
 /// Whether a slot holds a file that can be written.
