@@ -10,6 +10,10 @@ use super::slot::Entered;
 use super::stats::LockStats;
 use super::token::ThreadToken;
 
+/// Marks a branch as seldom taken.
+#[cold]
+fn unlikely() {}
+
 /// A value that is only reachable through a [`Guard`], and the lock that hands guards out.
 #[derive(Debug)]
 #[repr(C)]
@@ -42,6 +46,7 @@ impl<T> CtxLock<T> {
         if let Some(entered) = self.raw.enter_first()? {
             return Ok(self.guard(Hold::First, entered));
         }
+        unlikely();
         let (hold, entered) = self.raw.lock_otherwise()?;
         Ok(self.guard(hold, entered))
     }
@@ -52,6 +57,7 @@ impl<T> CtxLock<T> {
         if let Some(entered) = self.raw.enter_first()? {
             return Ok(Some(self.guard(Hold::First, entered)));
         }
+        unlikely();
         Ok(self.raw.try_lock_otherwise()?.map(|(hold, entered)| self.guard(hold, entered)))
     }
 
