@@ -156,11 +156,14 @@ impl Rings {
 
     /// Sets bits of `sq_ring->flags` (`IORING_SQ_*`).
     pub fn sq_flags_set(&self, bits: u32) {
-        // SeqCst: NEED_WAKEUP and TASKRUN are Dekker-style against the program's tail store and fence.
+        // SeqCst pairs with the full fence between the program's store of its tail and its look at these
+        // flags (Dekker): either it sees NEED_WAKEUP, or the SQ thread's next look sees the tail.
         self.word(off::SQ_FLAGS).fetch_or(bits, Ordering::SeqCst);
     }
 
     pub fn sq_flags_clear(&self, bits: u32) {
+        // SeqCst: its partner is the same fence of the program's; what was done before (an overflow
+        // flushed, task work taken) comes before the bit is gone.
         self.word(off::SQ_FLAGS).fetch_and(!bits, Ordering::SeqCst);
     }
 
