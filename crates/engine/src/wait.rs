@@ -168,6 +168,14 @@ fn lead<'a>(
     timeout: Timeout,
 ) -> (Guard<'a, State>, Result<(), Errno>) {
     let st = &mut *guard;
+    if st.watches.has_unheld() {
+        // Who is ready already need not hold a file. The others must: while this thread sleeps, another one
+        // may close what they wait on.
+        if taskwork::poll_events(st) > 0 {
+            return (guard, Ok(()));
+        }
+        st.watches.hold_all(&mut st.slab);
+    }
     reactor::unwatch(st, ctx.id);
     st.leader.present = true;
     st.leader.asleep = true;

@@ -441,6 +441,12 @@ impl Watches {
         }
     }
 
+    /// Whether duplicates were put off.
+    #[inline]
+    pub fn has_unheld(&self) -> bool {
+        !self.unheld.is_empty()
+    }
+
     /// Before the program runs again: takes the duplicates that were put off.
     #[inline]
     pub fn hold_all(&mut self, slab: &mut Slab) {

@@ -31,6 +31,22 @@ fn closed_while_armed(abi: &Abi) {
     check_eq!(sys::read(b, &mut [0; 1]), Res(0), "end of file at the peer");
 }
 
+fn closed_by_another_thread(abi: &Abi) {
+    let mut ring = Ring::new(abi, 8);
+    let (a, b) = sys::socketpair(libc::SOCK_STREAM);
+    let mut buf = [0; 8];
+    ring.push(sqe::recv(a, &mut buf, 0).ud(1));
+    let other = std::thread::spawn(move || {
+        std::thread::sleep(std::time::Duration::from_millis(50));
+        sys::close(a);
+        std::thread::sleep(std::time::Duration::from_millis(20));
+        sys::write(b, b"late")
+    });
+    check_eq!(ring.enter(1, 1, raw::IORING_ENTER_GETEVENTS), Res(1));
+    check_eq!(ring.pop().map(|d| d.res), Some(Res(4)));
+    check_eq!(other.join().unwrap(), Res(4));
+}
+
 fn number_reused_while_armed(abi: &Abi) {
     let mut ring = Ring::new(abi, 8);
     let (old, old_peer) = sys::socketpair(libc::SOCK_STREAM);
@@ -309,6 +325,7 @@ fn both_directions_wait_for_their_own(abi: &Abi) {
 
 family!["held", modes;
     closed_while_armed,
+    closed_by_another_thread,
     number_reused_while_armed,
     number_reused_again_and_again,
     number_goes_back_to_the_first_file,
