@@ -337,6 +337,14 @@ pub fn sigset(signals: &[i32]) -> libc::sigset_t {
     }
 }
 
+/// Writes bytes to an address of memory that a ring reads, too.
+pub fn poke(at: usize, bytes: &[u8]) {
+    for (i, byte) in bytes.iter().enumerate() {
+        // SAFETY: the case owns the memory, which is never freed, and it is large enough.
+        unsafe { ((at + i) as *mut u8).write_volatile(*byte) };
+    }
+}
+
 /// Sends `signal` to the calling thread after `delay`, from another thread.
 pub fn signal_me_after(signal: i32, delay: Duration) -> std::thread::JoinHandle<()> {
     // SAFETY: the calling thread's own id; it outlives the helper in every case (it joins it).

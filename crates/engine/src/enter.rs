@@ -14,8 +14,12 @@ pub const FLAGS: u32 = raw::IORING_ENTER_GETEVENTS
     | raw::IORING_ENTER_SQ_WAIT
     | raw::IORING_ENTER_EXT_ARG
     | raw::IORING_ENTER_REGISTERED_RING
+    | raw::IORING_ENTER_EXT_ARG_REG
     | raw::IORING_ENTER_ABS_TIMER
     | raw::IORING_ENTER_NO_IOWAIT;
+
+/// The argument block lies in the ring's region.
+const EXT_ARG_REG: u32 = raw::IORING_ENTER_EXT_ARG | raw::IORING_ENTER_EXT_ARG_REG;
 
 /// Whether these flags exist.
 ///
@@ -78,7 +82,7 @@ pub fn enter(
     let wants_events = flags & raw::IORING_ENTER_GETEVENTS != 0 && submitted == to_submit;
     // The common case of a busy ring: everything that was asked for is there, nothing else to do.
     let content = || guard.is_quiet() && guard.cq.ready(&guard.rings) >= min_complete.max(1);
-    if wants_events && arg == 0 && content() {
+    if wants_events && arg == 0 && flags & EXT_ARG_REG == 0 && content() {
         if guard.needs_care() {
             leave(ctx, &mut guard);
         }
@@ -153,6 +157,44 @@ fn leave(ctx: &Ctx, guard: &mut Guard<'_, State>) {
     }
 }
 
+/// Times of a wait: the shortest (microseconds, 0 for none) and the longest.
+fn set_times(st: &State, w: &mut WaitFor, flags: u32, min_usec: u32, ts: Option<Timespec>) {
+    let now = || sys::now_ns(st.wait_clock);
+    if min_usec != 0 {
+        w.min_wait = Some(now() + min_usec as u64 * 1000);
+    }
+    if let Some(ts) = ts {
+        let ns = (ts.tv_sec.max(0) as u64)
+            .saturating_mul(1_000_000_000)
+            .saturating_add(ts.tv_nsec.max(0) as u64);
+        let absolute = flags & raw::IORING_ENTER_ABS_TIMER != 0;
+        w.deadline = Some(if absolute { ns } else { now().saturating_add(ns) });
+    }
+}
+
+/// The argument block of a wait that lies in the ring's region, where `arg` says: its signal mask.
+fn registered_wait(
+    st: &State,
+    w: &mut WaitFor,
+    flags: u32,
+    arg: u64,
+    argsz: usize,
+) -> Result<(u64, usize), Errno> {
+    const HAS_TIME: u32 = raw::IORING_REG_WAIT_TS as u32;
+    if argsz != size_of::<raw::io_uring_reg_wait>() {
+        return Err(Errno::EINVAL);
+    }
+    let region = st.region.as_ref().ok_or(Errno::EFAULT)?;
+    let block: raw::io_uring_reg_wait = region.wait_arg(arg)?;
+    if block.flags & !HAS_TIME != 0 {
+        return Err(Errno::EINVAL);
+    }
+    let ts = Timespec { tv_sec: block.ts.tv_sec, tv_nsec: block.ts.tv_nsec };
+    let ts = (block.flags & HAS_TIME != 0).then_some(ts);
+    set_times(st, w, flags, block.min_wait_usec, ts);
+    Ok((block.sigmask, block.sigmask_sz as usize))
+}
+
 /// Reads the argument block of a wait.
 fn wait_for(
     st: &State,
@@ -162,23 +204,15 @@ fn wait_for(
     argsz: usize,
 ) -> Result<WaitFor, Errno> {
     let mut w = WaitFor { min_complete, ..WaitFor::default() };
-    let (mask_at, mask_size) = if flags & raw::IORING_ENTER_EXT_ARG != 0 {
+    let (mask_at, mask_size) = if flags & EXT_ARG_REG == EXT_ARG_REG {
+        registered_wait(st, &mut w, flags, arg, argsz)?
+    } else if flags & raw::IORING_ENTER_EXT_ARG != 0 {
         if argsz != size_of::<GeteventsArg>() {
             return Err(Errno::EINVAL);
         }
         let ext: GeteventsArg = usercopy::read(arg)?;
-        let now = || sys::now_ns(st.wait_clock);
-        if ext.min_wait_usec != 0 {
-            w.min_wait = Some(now() + ext.min_wait_usec as u64 * 1000);
-        }
-        if ext.ts != 0 {
-            let ts: Timespec = usercopy::read(ext.ts)?;
-            let ns = (ts.tv_sec.max(0) as u64)
-                .saturating_mul(1_000_000_000)
-                .saturating_add(ts.tv_nsec.max(0) as u64);
-            let absolute = flags & raw::IORING_ENTER_ABS_TIMER != 0;
-            w.deadline = Some(if absolute { ns } else { now().saturating_add(ns) });
-        }
+        let ts = if ext.ts != 0 { Some(usercopy::read(ext.ts)?) } else { None };
+        set_times(st, &mut w, flags, ext.min_wait_usec, ts);
         (ext.sigmask, ext.sigmask_sz as usize)
     } else {
         (arg, argsz)

@@ -59,6 +59,7 @@ pub fn finish(ctx: &Ctx, st: &mut State) {
     st.bufs = None;
     st.kbuf = Groups::default();
     st.retired.clear();
+    st.region = None;
     close_memory(&st.rings);
     st.ring_fd = -1;
     registry::account_closed(ctx.id, ctx.lock.stats());

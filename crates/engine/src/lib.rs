@@ -20,6 +20,7 @@ mod slab;
 mod waiters;
 mod watchlist;
 mod watch;
+mod region;
 mod shared;
 mod direct;
 mod state;

@@ -8,6 +8,7 @@ use crate::direct::DirectFlags;
 use crate::fds;
 use crate::index::Index;
 use crate::kbuf::Groups;
+use crate::region::Region;
 use crate::req::{AsyncData, File, NIL, Req, flag};
 use crate::resources::{FixedBuf, FixedFile, Node, Retired, Table};
 use crate::shared::Shared;
@@ -153,6 +154,7 @@ pub struct State {
     /// Clock of waits in enter (IORING_REGISTER_CLOCK).
     pub wait_clock: i32,
     pub personalities: Vec<u16>,
+    pub region: Option<Region>,
     /// Enters that found enough completions and did not look at the epoll instance.
     pub skipped_polls: u32,
     /// Requests submitted, by opcode.
@@ -211,6 +213,7 @@ impl State {
             timer_set: [0; 3],
             wait_clock: libc::CLOCK_MONOTONIC,
             personalities: Vec::new(),
+            region: None,
             submitter_elsewhere: false,
             multi: false,
             process_locked: false,

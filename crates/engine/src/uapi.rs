@@ -6,6 +6,7 @@
 
 use crate::ctx::Ctx;
 use crate::enter::{check_flags, enter};
+use crate::region::OFF_REGION;
 use crate::register::{Arg, check_opcode, register, register_blind};
 use crate::registry;
 use crate::ringfds;
@@ -157,6 +158,19 @@ pub unsafe fn ring_mmap(
             let group = (off as u64 & !OFF_MASK) >> raw::IORING_OFF_PBUF_SHIFT;
             let mapping = u16::try_from(group).ok().and_then(|group| st.kbuf.mapping(group));
             let Some(mapping) = mapping else { return Errno::ENOMEM.neg() as isize };
+            // SAFETY: passed on from the caller.
+            return match unsafe { mapping.map_for_program(addr, len, prot, flags, 0) } {
+                Ok(at) => at as isize,
+                Err(e) => e.neg() as isize,
+            };
+        }
+        if off as u64 & OFF_MASK == OFF_REGION {
+            let mapping = st.region.as_ref().and_then(|region| region.mapping());
+            let Some(mapping) = mapping else { return Errno::ENOMEM.neg() as isize };
+            // The whole of it, or more.
+            if len > 0 && len.div_ceil(4096) * 4096 < mapping.bytes() {
+                return Errno::EFAULT.neg() as isize;
+            }
             // SAFETY: passed on from the caller.
             return match unsafe { mapping.map_for_program(addr, len, prot, flags, 0) } {
                 Ok(at) => at as isize,

@@ -30,6 +30,7 @@ pub mod poll;
 pub mod process;
 pub mod queues;
 pub mod random;
+pub mod regions;
 pub mod register;
 pub mod resize;
 pub mod rw;
@@ -64,6 +65,7 @@ pub const FAMILIES: &[Family] = &[
     cancel::FAMILY,
     register::FAMILY,
     resize::FAMILY,
+    regions::FAMILY,
     slots::FAMILY,
     buffers::FAMILY,
     kbuf::FAMILY,

@@ -12,6 +12,7 @@ mod files;
 mod misc;
 mod pbuf;
 mod query;
+mod region;
 mod resize;
 mod restrictions;
 mod sync_cancel;
@@ -79,6 +80,7 @@ fn dispatch(st: &mut Guard<'_, State>, opcode: u32, arg: Arg) -> Result<i32, Err
     const PBUF_STATUS: u32 = op::IORING_REGISTER_PBUF_STATUS as u32;
     const ALLOC_RANGE: u32 = op::IORING_REGISTER_FILE_ALLOC_RANGE as u32;
     const CLOCK: u32 = op::IORING_REGISTER_CLOCK as u32;
+    const MEM_REGION: u32 = op::IORING_REGISTER_MEM_REGION as u32;
     const RESIZE: u32 = op::IORING_REGISTER_RESIZE_RINGS as u32;
     match opcode {
         BUFFERS => bufs::register(st, arg),
@@ -110,6 +112,7 @@ fn dispatch(st: &mut Guard<'_, State>, opcode: u32, arg: Arg) -> Result<i32, Err
         PBUF_STATUS => pbuf::status(st, arg),
         MAX_WORKERS => misc::max_workers(st, arg),
         CLOCK => misc::clock(st, arg),
+        MEM_REGION => region::register(st, arg),
         RESIZE => resize::resize(st, arg),
         extra::IORING_REGISTER_QUERY => query::query(arg),
         _ => Err(Errno::EINVAL),
