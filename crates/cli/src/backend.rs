@@ -56,6 +56,13 @@ pub trait Backend: Copy + Send + 'static {
         unsafe { libc::close(fd) };
     }
 
+    /// The program will say before it closes a descriptor that requests may wait on, in a process of its own
+    /// making. Under `run` that is seen, and the kernel need not know.
+    fn promise_to_announce_closes(self) {}
+
+    /// As promised.
+    fn announce_close(self, _fd: i32) {}
+
     /// Operations our own engine completed in this process.
     fn op_count(self) -> u64 {
         uapi::op_count()
@@ -194,6 +201,14 @@ impl Backend for Libc {
 pub struct Engine;
 
 impl Backend for Engine {
+    fn promise_to_announce_closes(self) {
+        uapi::set_close_notified(true);
+    }
+
+    fn announce_close(self, fd: i32) {
+        uapi::note_close(fd);
+    }
+
     unsafe fn setup(self, entries: u32, params: *mut Params) -> isize {
         // SAFETY: passed on from the caller.
         unsafe { uapi::io_uring_setup(entries, params) }

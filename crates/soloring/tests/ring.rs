@@ -311,3 +311,28 @@ fn a_ring_is_looked_into_from_another_thread() {
     }
     assert_eq!(soloring::inspect(0).unwrap_err().raw_os_error(), Some(libc::EBADF));
 }
+
+/// In a process of its own, as the promise counts for all of it.
+#[test]
+fn announced_closes_keep_the_file_of_who_waits() {
+    if std::env::var_os("SOLORING_TEST_ANNOUNCED").is_none() {
+        let mut again = std::process::Command::new(std::env::current_exe().unwrap());
+        again.args(["--exact", "announced_closes_keep_the_file_of_who_waits"]);
+        assert!(again.env("SOLORING_TEST_ANNOUNCED", "1").status().unwrap().success());
+        return;
+    }
+    soloring::announce_closes(true);
+    for mut ring in rings(8) {
+        let (reader, writer) = pipe();
+        let mut byte = 0u8;
+        push(&mut ring, entry::read(reader.as_raw_fd(), &raw mut byte, 1, 0).user_data(5));
+        ring.submit().unwrap();
+        soloring::announce_close(reader.as_raw_fd());
+        drop(reader);
+        // SAFETY: one byte of a local.
+        assert_eq!(unsafe { libc::write(writer.as_raw_fd(), [7u8].as_ptr().cast(), 1) }, 1);
+        ring.submit_and_wait(1).unwrap();
+        let done = ring.completions().next().unwrap();
+        assert_eq!((done.user_data, done.res, byte), (5, 1, 7));
+    }
+}

@@ -127,10 +127,16 @@ fn serve<B: Backend>(backend: B, flags: u32, streams: &[TcpStream]) -> io::Resul
 /// Every connection has one message on its way at any time; an operation is one round trip.
 pub fn ring<B: Backend>(backend: B, flags: u32, connections: u32, ms: u64) -> io::Result<Sample> {
     let (near, far) = pairs(connections)?;
-    let server = thread::spawn(move || serve(backend, flags, &far));
+    backend.promise_to_announce_closes();
+    let server = thread::spawn(move || {
+        let outcome = serve(backend, flags, &far);
+        far.iter().for_each(|stream| backend.announce_close(stream.as_raw_fd()));
+        outcome
+    });
     let outcome = drive(backend, flags, &near, ms);
     for stream in &near {
         let _ = stream.shutdown(std::net::Shutdown::Both);
+        backend.announce_close(stream.as_raw_fd());
     }
     join(server).and(outcome)
 }
