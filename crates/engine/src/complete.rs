@@ -78,7 +78,7 @@ fn complete_alone(st: &mut State, slot: u32, res: i32) {
 }
 
 /// Completes a request that was done inline, straight from the SQ: it has no slot, no chain, and holds
-/// nothing but perhaps its copied arguments.
+/// nothing but perhaps its copied arguments. What is drained behind it is the caller's to look at.
 #[inline(always)]
 pub fn complete_inline(st: &mut State, req: &mut Req, res: i32, cflags: u32) {
     debug_assert!(req.next == NIL && !matches!(req.file, File::Own(_)));
@@ -87,10 +87,7 @@ pub fn complete_inline(st: &mut State, req: &mut Req, res: i32, cflags: u32) {
     }
     let flags = cflags | req.cqe_flags;
     let cqe = soloring_abi::Cqe { user_data: req.sqe.user_data, res, flags };
-    st.cq.post(&st.rings, cqe, [0; 2]);
-    if st.drain_active {
-        queue_deferred(st);
-    }
+    st.cq.post_small(&st.rings, cqe);
 }
 
 #[cold]

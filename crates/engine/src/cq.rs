@@ -116,6 +116,22 @@ impl Cq {
         self.post_overflow(rings, cqe, extra)
     }
 
+    /// As [`Cq::post`] for a completion without a second half.
+    #[inline(always)]
+    pub fn post_small(&mut self, rings: &Rings, cqe: Cqe) {
+        if self.used() < self.sure_below && self.overflow.is_empty() {
+            rings.write_small_cqe(self.tail as u32, cqe);
+            self.tail += 1;
+            return;
+        }
+        self.post_small_slowly(rings, cqe.user_data, cqe.res, cqe.flags);
+    }
+
+    #[inline(never)]
+    fn post_small_slowly(&mut self, rings: &Rings, user_data: u64, res: i32, flags: u32) {
+        self.post(rings, Cqe { user_data, res, flags }, [0; 2]);
+    }
+
     #[cold]
     fn post_overflow(&mut self, rings: &Rings, cqe: Cqe, extra: [u64; 2]) -> bool {
         if self.overflow.try_reserve(1).is_err() {

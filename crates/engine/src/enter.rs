@@ -1,9 +1,9 @@
 //! io_uring_enter: submit, run task work, wait.
 
 use crate::ctx::Ctx;
-use crate::notify::{flush, refresh_ring_fd};
+use crate::notify::{flush, notify, publish, refresh_ring_fd};
 use crate::state::{State, Watch};
-use crate::submit::submit;
+use crate::submit::{submit, submit_here};
 use crate::wait::{WaitFor, make_progress, wait};
 use crate::{exit, procs, reactor, sqpoll, sys, usercopy};
 use soloring_abi::{Errno, GeteventsArg, Timespec, raw};
@@ -21,6 +21,28 @@ pub const FLAGS: u32 = raw::IORING_ENTER_GETEVENTS
 /// The argument block lies in the ring's region.
 const EXT_ARG_REG: u32 = raw::IORING_ENTER_EXT_ARG | raw::IORING_ENTER_EXT_ARG_REG;
 
+/// The arguments of a call, but for the ring.
+#[derive(Clone, Copy)]
+pub struct Call {
+    pub to_submit: u32,
+    pub min_complete: u32,
+    pub flags: u32,
+    pub arg: u64,
+    pub argsz: usize,
+}
+
+impl Call {
+    fn wants_events(&self) -> bool {
+        self.flags & raw::IORING_ENTER_GETEVENTS != 0
+    }
+
+    /// Whether this is a call for [`enter_busy`].
+    #[inline(always)]
+    pub fn is_plain(&self) -> bool {
+        self.flags & !raw::IORING_ENTER_GETEVENTS == 0 && self.arg == 0 && self.to_submit > 0
+    }
+}
+
 /// Whether these flags exist.
 ///
 /// # Errors
@@ -35,17 +57,51 @@ pub fn check_flags(flags: u32) -> Result<(), Errno> {
 /// EBADFD on a disabled ring; EEXIST for another thread than the submitter; EFAULT, EINVAL for a bad
 /// argument block; EINTR, ETIME from the wait; EOWNERDEAD when the SQ thread has ended with the process that
 /// made the ring; EBUSY when a signal handler interrupted this very ring.
-pub fn enter(
-    ctx: &Ctx,
-    to_submit: u32,
-    min_complete: u32,
-    flags: u32,
-    arg: u64,
-    argsz: usize,
-) -> Result<u32, Errno> {
-    // The guard stays where it is made until the ring has to wait: moving it costs a busy ring more than
-    // the lock does.
+#[inline(never)]
+pub fn enter(ctx: &Ctx, call: Call) -> Result<u32, Errno> {
+    let Ok(guard) = ctx.lock.lock() else { return Err(Errno::EBUSY) };
+    enter_locked(ctx, guard, call)
+}
+
+/// As [`enter`], for a call that submits and has no argument and no flags but GETEVENTS: in few steps for the
+/// busy ring, on which nothing waits and everything that was asked for is done at once.
+///
+/// # Errors
+/// As [`enter`].
+#[inline(always)]
+pub fn enter_busy(ctx: &Ctx, call: Call) -> Result<u32, Errno> {
     let Ok(mut guard) = ctx.lock.lock() else { return Err(Errno::EBUSY) };
+    if !guard.is_calm() || check_submitter(&guard).is_err() {
+        return enter_locked(ctx, guard, call);
+    }
+    let st = &mut *guard;
+    let submitted = submit_here(st, call.to_submit);
+    let wanted = if call.flags != 0 { call.min_complete.max(1) } else { 0 };
+    if submitted == call.to_submit && st.is_settled() && st.cq.ready(&st.rings) >= wanted {
+        publish(st);
+        if st.shared.is_quiet() {
+            guard.unlock();
+            return Ok(submitted);
+        }
+        notify(st);
+    }
+    after_submission(ctx, guard, call, submitted)
+}
+
+/// What is left to do once something was submitted: completions, and perhaps a wait for them.
+#[inline(never)]
+fn after_submission<'a>(
+    ctx: &'a Ctx,
+    mut guard: Guard<'a, State>,
+    call: Call,
+    submitted: u32,
+) -> Result<u32, Errno> {
+    flush(&mut guard);
+    look_for_events(ctx, guard, call, submitted)
+}
+
+#[inline(never)]
+fn enter_locked<'a>(ctx: &'a Ctx, mut guard: Guard<'a, State>, call: Call) -> Result<u32, Errno> {
     if guard.setup_has(raw::IORING_SETUP_R_DISABLED) {
         return Err(Errno::EBADFD);
     }
@@ -53,7 +109,7 @@ pub fn enter(
     let mut submitted = 0;
     if let Some(thread) = &ctx.sq_thread {
         // Another process's thread has the completions that did not fit, too.
-        let overflown = flags & raw::IORING_ENTER_GETEVENTS != 0
+        let overflown = call.wants_events()
             && guard.rings.sq_flags() & raw::IORING_SQ_CQ_OVERFLOW != 0
             && !thread.is_here();
         procs::leave(&mut guard);
@@ -61,35 +117,45 @@ pub fn enter(
         if thread.is_gone() {
             return Err(Errno::EOWNERDEAD);
         }
-        if overflown || flags & raw::IORING_ENTER_SQ_WAKEUP != 0 {
+        if overflown || call.flags & raw::IORING_ENTER_SQ_WAKEUP != 0 {
             thread.wake();
         }
-        if flags & raw::IORING_ENTER_SQ_WAIT != 0 {
+        if call.flags & raw::IORING_ENTER_SQ_WAIT != 0 {
             sqpoll::wait_for_room(thread, ctx)?;
         }
         let Ok(again) = ctx.lock.lock() else { return Err(Errno::EBUSY) };
         guard = again;
         procs::enter(ctx, &mut guard)?;
-        submitted = to_submit;
-    } else if to_submit > 0 {
+        submitted = call.to_submit;
+    } else if call.to_submit > 0 {
         if let Err(e) = check_submitter(&guard) {
             procs::leave(&mut guard);
             return Err(e);
         }
-        submitted = submit(&mut guard, to_submit);
+        submitted = submit(&mut guard, call.to_submit);
         flush(&mut guard);
     }
-    let wants_events = flags & raw::IORING_ENTER_GETEVENTS != 0 && submitted == to_submit;
-    // The common case of a busy ring: everything that was asked for is there, nothing else to do.
-    let content = || guard.is_quiet() && guard.cq.ready(&guard.rings) >= min_complete.max(1);
-    if wants_events && arg == 0 && flags & EXT_ARG_REG == 0 && content() {
-        if guard.needs_care() {
-            leave(ctx, &mut guard);
+    look_for_events(ctx, guard, call, submitted)
+}
+
+/// Waits if that was asked for, and leaves the ring in order.
+fn look_for_events<'a>(
+    ctx: &'a Ctx,
+    mut guard: Guard<'a, State>,
+    call: Call,
+    submitted: u32,
+) -> Result<u32, Errno> {
+    if call.wants_events() && submitted == call.to_submit {
+        // Everything that was asked for is there, nothing else to do.
+        let content =
+            || guard.is_quiet() && guard.cq.ready(&guard.rings) >= call.min_complete.max(1);
+        if call.arg == 0 && call.flags & EXT_ARG_REG == 0 && content() {
+            if guard.needs_care() {
+                leave(ctx, &mut guard);
+            }
+            return Ok(submitted);
         }
-        return Ok(submitted);
-    }
-    if wants_events {
-        let w = wait_for(&guard, min_complete, flags, arg, argsz);
+        let w = wait_for(&guard, call);
         return wait_slow(ctx, guard, submitted, w);
     }
     if guard.recheck && !guard.setup_has(raw::IORING_SETUP_DEFER_TASKRUN) {
@@ -196,13 +262,8 @@ fn registered_wait(
 }
 
 /// Reads the argument block of a wait.
-fn wait_for(
-    st: &State,
-    min_complete: u32,
-    flags: u32,
-    arg: u64,
-    argsz: usize,
-) -> Result<WaitFor, Errno> {
+fn wait_for(st: &State, call: Call) -> Result<WaitFor, Errno> {
+    let Call { min_complete, flags, arg, argsz, .. } = call;
     let mut w = WaitFor { min_complete, ..WaitFor::default() };
     let (mask_at, mask_size) = if flags & EXT_ARG_REG == EXT_ARG_REG {
         registered_wait(st, &mut w, flags, arg, argsz)?

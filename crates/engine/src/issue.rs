@@ -7,7 +7,7 @@ use crate::cancel::withdraw;
 use crate::complete::{complete, complete_big, complete_inline};
 use crate::fds;
 use crate::ops::{Attempt, OpDef, Outcome, poll, rw, timeout};
-use crate::optable::TABLE;
+use crate::optable::definition;
 use crate::punt::punt;
 use crate::req::{File, Req, flag};
 use crate::slab::Where;
@@ -18,7 +18,7 @@ use soloring_iowq::Class;
 
 #[inline]
 pub fn def_of(req: &Req) -> &'static OpDef {
-    &TABLE[req.sqe.opcode as usize]
+    definition(req.sqe.opcode)
 }
 
 /// Resolves `sqe->fd`, at the moment the request is issued (FEAT_LINKED_FILE).

@@ -18,7 +18,7 @@ pub fn flush(st: &mut State) {
     if !st.counted.is_empty() {
         while flush_counted(st) {}
     }
-    if st.cq.publish(&st.rings)
+    if publish(st)
         && (st.eventfd.is_some()
             || st.shared.is_watched()
             || st.leader.asleep
@@ -29,8 +29,18 @@ pub fn flush(st: &mut State) {
     }
 }
 
+/// Publishes what was posted, before anyone is looked for who wants to be told. True when there was something.
+#[inline(always)]
+pub fn publish(st: &mut State) -> bool {
+    let new = st.cq.publish(&st.rings);
+    // With the heavy fence of who begins to watch the ring descriptor.
+    soloring_lock::light_fence();
+    new
+}
+
+/// Tells everyone who waits for what was published.
 #[cold]
-fn notify(st: &mut State) {
+pub fn notify(st: &mut State) {
     if let Some(e) = &mut st.eventfd {
         // With EVENTFD_ASYNC the completion is not one more event than the work it came from.
         let told = std::mem::take(&mut e.told);

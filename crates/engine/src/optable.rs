@@ -74,13 +74,24 @@ const fn define(op: Opcode) -> OpDef {
     }
 }
 
-/// One definition per opcode, by number.
-pub static TABLE: [OpDef; Opcode::ALL.len()] = {
-    let mut table = [const { UNSUPPORTED }; Opcode::ALL.len()];
+/// As many as a masked opcode can name.
+const ENTRIES: usize = 64;
+const _: () = assert!(Opcode::ALL.len() <= ENTRIES);
+
+/// One definition per opcode, by number, and none that is supported behind the last.
+static TABLE: [OpDef; ENTRIES] = {
+    let mut table = [const { UNSUPPORTED }; ENTRIES];
     let mut i = 0;
-    while i < table.len() {
+    while i < Opcode::ALL.len() {
         table[i] = define(Opcode::ALL[i]);
         i += 1;
     }
     table
 };
+
+/// The definition of an opcode, which must be one that exists.
+#[inline(always)]
+pub fn definition(opcode: u8) -> &'static OpDef {
+    debug_assert!((opcode as usize) < Opcode::ALL.len());
+    &TABLE[opcode as usize % ENTRIES]
+}

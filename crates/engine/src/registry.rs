@@ -186,34 +186,54 @@ pub fn with<R>(fd: i32, f: impl FnOnce(&Arc<Ctx>) -> R) -> Option<R> {
 }
 
 /// As [`with`], by the ring's id.
-#[inline(always)]
 pub fn with_id<R>(id: u64, f: impl FnOnce(&Arc<Ctx>) -> R) -> Option<R> {
-    let Ok(cache) = CACHE.try_with(std::ptr::from_ref) else {
+    let Some(cache) = cache() else {
         // The thread is exiting and its cache is gone.
         return by_id(id).map(|ctx| f(&ctx));
     };
-    // SAFETY: this thread's cache, which lives until the thread's last destructors; they run on it, not
-    // beside it.
-    let cache: &Cache = unsafe { &*cache };
-    let depth = cache.depth.get();
-    cache.depth.set(depth + 1);
-    let _leave = Leave(&cache.depth);
-    let found;
-    let ctx = match cache.find(id) {
-        Some(ctx) => ctx,
-        None => {
-            found = cache.find_elsewhere(id, depth)?;
-            &found
-        }
-    };
-    Some(f(ctx))
+    let inside = Inside::new(cache);
+    match cache.find(id) {
+        Some(ctx) => Some(f(ctx)),
+        None => cache.find_elsewhere(id, inside.before).map(|ctx| f(&ctx)),
+    }
 }
 
-struct Leave<'a>(&'a Cell<u32>);
+/// As [`with_id`], if this thread used the ring lately.
+#[inline(always)]
+pub fn with_cached<R>(id: u64, f: impl FnOnce(&Arc<Ctx>) -> R) -> Option<R> {
+    let cache = cache()?;
+    let _inside = Inside::new(cache);
+    cache.find(id).map(f)
+}
 
-impl Drop for Leave<'_> {
+/// This thread's cache; `None` once it is gone. Not to be kept beyond the call.
+#[inline(always)]
+fn cache<'a>() -> Option<&'a Cache> {
+    let cache: *const Cache = CACHE.try_with(std::ptr::from_ref).ok()?;
+    // SAFETY: this thread's cache, which lives until the thread's last destructors; they run on it, not
+    // beside it, and `Cache` is not handed to other threads.
+    Some(unsafe { &*cache })
+}
+
+/// A stay inside [`with`].
+struct Inside<'a> {
+    depth: &'a Cell<u32>,
+    before: u32,
+}
+
+impl<'a> Inside<'a> {
+    #[inline(always)]
+    fn new(cache: &'a Cache) -> Self {
+        let before = cache.depth.get();
+        cache.depth.set(before + 1);
+        Inside { depth: &cache.depth, before }
+    }
+}
+
+impl Drop for Inside<'_> {
+    #[inline(always)]
     fn drop(&mut self) {
-        self.0.set(self.0.get() - 1);
+        self.depth.set(self.before);
     }
 }
 

@@ -206,15 +206,16 @@ impl Req {
         self.done = 0;
         self.res = 0;
         self.cqe_flags = 0;
+        self.let_go();
+    }
+
+    /// Drops what it still holds.
+    #[inline]
+    pub fn let_go(&mut self) {
+        debug_assert!(self.held_file.is_none() && self.held_buf.is_none());
         if !matches!(self.data, AsyncData::None) {
             self.data = AsyncData::None;
         }
-    }
-
-    /// Whether it holds nothing that must be dropped.
-    #[inline]
-    pub fn is_empty(&self) -> bool {
-        matches!(self.data, AsyncData::None) && self.held_file.is_none() && self.held_buf.is_none()
     }
 
     #[inline]

@@ -8,7 +8,7 @@ use crate::{fds, sys};
 use soloring_abi::{Cqe, Errno};
 use soloring_ringmem::Rings;
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, Weak};
 
 /// Data of the wake eventfd and the timerfds in the ring's epoll instance; request names have a
@@ -24,17 +24,21 @@ pub enum TaskWork {
     Message { cqe: Cqe },
 }
 
+/// There is task work.
+const PENDING: u8 = 1;
+/// The program watches the ring descriptor's readiness.
+const WATCHED: u8 = 2;
+/// The ring is not enabled yet (IORING_SETUP_R_DISABLED): it takes no messages.
+const DISABLED: u8 = 4;
+
 /// The lock-free side of one ring.
 pub struct Shared {
     work: Mutex<Vec<TaskWork>>,
-    pending: AtomicBool,
+    /// [`PENDING`], [`WATCHED`], [`DISABLED`].
+    bits: AtomicU8,
     /// The ring's epoll instance: armed files, the wake eventfd, timerfds.
     pub epfd: i32,
     pub wake_fd: i32,
-    /// The ring is not enabled yet (IORING_SETUP_R_DISABLED): it takes no messages.
-    disabled: AtomicBool,
-    /// The program watches the ring descriptor's readiness.
-    watched: AtomicBool,
     /// Nothing is waited for inside.
     rings: Mutex<Arc<Rings>>,
     /// A private duplicate of the ring's eventfd. The program closes its own number while others are still
@@ -67,11 +71,9 @@ impl Shared {
         let in_edges = (libc::EPOLLIN | libc::EPOLLET) as u32;
         let this = Shared {
             work: Mutex::new(Vec::new()),
-            pending: AtomicBool::new(false),
+            bits: AtomicU8::new(0),
             epfd,
             wake_fd,
-            disabled: AtomicBool::new(false),
-            watched: AtomicBool::new(false),
             rings: Mutex::new(rings),
             ring_fd,
         };
@@ -89,8 +91,8 @@ impl Shared {
     /// Leaves task work and wakes whoever waits on the ring's epoll instance. True when there was none before.
     pub fn push(&self, item: TaskWork) -> bool {
         self.work.lock().unwrap_or_else(|e| e.into_inner()).push(item);
-        // AcqRel: pairs with the swap in `take`; whoever clears the flag sees the item.
-        let first = !self.pending.swap(true, Ordering::AcqRel);
+        // AcqRel: pairs with the one in `take`; whoever clears the flag sees the item.
+        let first = self.bits.fetch_or(PENDING, Ordering::AcqRel) & PENDING == 0;
         if first {
             self.wake();
         }
@@ -110,18 +112,22 @@ impl Shared {
         });
         if work.is_empty() {
             // Inside the mutex: whoever adds something after this sets the flag after this.
-            self.pending.store(false, Ordering::Relaxed);
+            self.bits.fetch_and(!PENDING, Ordering::Relaxed);
         }
         messages
     }
 
     pub fn set_disabled(&self, disabled: bool) {
-        self.disabled.store(disabled, Ordering::Relaxed);
+        if disabled {
+            self.bits.fetch_or(DISABLED, Ordering::Relaxed);
+        } else {
+            self.bits.fetch_and(!DISABLED, Ordering::Relaxed);
+        }
     }
 
     /// Whether the ring still waits for IORING_REGISTER_ENABLE_RINGS.
     pub fn is_disabled(&self) -> bool {
-        self.disabled.load(Ordering::Relaxed)
+        self.has(DISABLED)
     }
 
     /// Wakes the waiter on the ring's epoll instance. The eventfd is registered edge-triggered and
@@ -130,16 +136,27 @@ impl Shared {
         sys::eventfd_signal(self.wake_fd);
     }
 
+    #[inline(always)]
+    fn has(&self, bit: u8) -> bool {
+        self.bits.load(Ordering::Relaxed) & bit != 0
+    }
+
+    /// Neither is there task work, nor does the program watch the ring descriptor. One plain load.
+    #[inline(always)]
+    pub fn is_quiet(&self) -> bool {
+        !self.has(PENDING | WATCHED)
+    }
+
     /// Whether there is task work. One plain load: the submitter asks on every enter.
     #[inline]
     pub fn has_work(&self) -> bool {
-        self.pending.load(Ordering::Relaxed)
+        self.has(PENDING)
     }
 
     /// Takes all task work.
     pub fn take(&self, into: &mut Vec<TaskWork>) {
-        // AcqRel: pairs with the swap in `push`.
-        if self.pending.swap(false, Ordering::AcqRel) {
+        // AcqRel: pairs with the one in `push`.
+        if self.bits.fetch_and(!PENDING, Ordering::AcqRel) & PENDING != 0 {
             into.append(&mut self.work.lock().unwrap_or_else(|e| e.into_inner()));
         }
     }
@@ -161,8 +178,10 @@ impl Shared {
     /// From now on the ring descriptor's readiness is kept in line with the CQ.
     pub fn watch(&self) {
         ANY_WATCHED.store(true, Ordering::Relaxed);
-        // SeqCst: pairs with the tail's publication; either the poster sees the flag, or we see the tail.
-        if !self.watched.swap(true, Ordering::SeqCst) {
+        if self.bits.fetch_or(WATCHED, Ordering::Relaxed) & WATCHED == 0 {
+            // Pairs with the light fence of who posts, between publishing the tail and looking at the flag:
+            // either that sees the flag, or we see the tail.
+            soloring_lock::full_fence_for_all();
             let rings = self.rings();
             if rings.cq_tail() != rings.cq_head() {
                 sys::eventfd_signal(self.ring_fd);
@@ -172,7 +191,7 @@ impl Shared {
 
     #[inline]
     pub fn is_watched(&self) -> bool {
-        self.watched.load(Ordering::Relaxed)
+        self.has(WATCHED)
     }
 }
 

@@ -16,7 +16,7 @@ use crate::slab::{Slab, Where};
 use crate::timers::Timers;
 use crate::watch::Watches;
 use soloring_abi::extra::IORING_SETUP_CQE_MIXED;
-use soloring_abi::{Cqe, Errno};
+use soloring_abi::{Cqe, Errno, raw};
 use soloring_iowq::Wq;
 use soloring_lock::ThreadToken;
 use soloring_ringmem::Rings;
@@ -119,6 +119,8 @@ pub struct State {
     pub inline: bool,
     pub drain_disabled: bool,
     pub link: SubmitLink,
+    /// The request that a submission uses again and again.
+    pub scratch: Option<Box<Req>>,
     pub cq: Cq,
     /// Requests armed in the epoll instance or with a worker.
     pub armed: usize,
@@ -175,7 +177,7 @@ impl State {
             shared,
             wq,
             rings,
-            iopoll: setup_flags & soloring_abi::raw::IORING_SETUP_IOPOLL != 0,
+            iopoll: setup_flags & raw::IORING_SETUP_IOPOLL != 0,
             setup_flags,
             submitter: None,
             sq_head: 0,
@@ -188,6 +190,7 @@ impl State {
             watches: Watches::new(id),
             ready: VecDeque::new(),
             link: SubmitLink { head: NIL, last: NIL },
+            scratch: None,
             deferred: VecDeque::new(),
             drained: 0,
             drain_active: false,
@@ -241,6 +244,24 @@ impl State {
             self.watch as u8,
         ];
         u64::from_ne_bytes(conditions) == 0
+    }
+
+    /// A ring of this process alone, enabled and without an SQ thread, that has nothing to look after before a
+    /// submission.
+    #[inline(always)]
+    pub fn is_calm(&self) -> bool {
+        const OTHER: u32 = raw::IORING_SETUP_R_DISABLED | raw::IORING_SETUP_SQPOLL;
+        self.is_plain() && !self.setup_has(OTHER) && !self.rings.is_shared_by_processes()
+    }
+
+    /// Nothing waits anywhere, nobody inside is to be told of completions, nothing is to be done after a submission.
+    #[inline(always)]
+    pub fn is_settled(&self) -> bool {
+        debug_assert!(self.ready.is_empty());
+        debug_assert!(self.counted.is_empty() || !self.timers.is_empty());
+        let waiting = self.armed | self.punted | self.timers.len();
+        let told = self.cq.overflowed() | self.followers.len();
+        waiting | told == 0 && self.is_plain() && !self.leader.asleep && self.eventfd.is_none()
     }
 
     /// Whether there is something to do before the lock of a ring on which nothing waits is given up.

@@ -1,26 +1,33 @@
 //! Submission: SQEs out of the ring, checked, assembled into chains, drained, issued.
 
-use crate::complete::{defer, fail_chain, set_fail};
+use crate::complete::{defer, fail_chain, queue_deferred, set_fail};
 use crate::issue::{def_of, issue_new, run_ready};
 use crate::req::{NIL, Req, flag};
 use crate::slab::Where;
 use crate::state::State;
 use soloring_abi::{Errno, Sqe, op, raw, sqe_flags};
-use std::mem::ManuallyDrop;
 
 const LINK_FLAGS: u8 = sqe_flags::IO_LINK | sqe_flags::IO_HARDLINK;
 const COMMON_FLAGS: u8 =
     sqe_flags::FIXED_FILE | sqe_flags::IO_LINK | sqe_flags::IO_HARDLINK | sqe_flags::ASYNC;
 
 /// Consumes up to `to_submit` entries and returns how many were consumed.
+#[inline(never)]
 pub fn submit(st: &mut State, to_submit: u32) -> u32 {
+    submit_here(st, to_submit)
+}
+
+/// [`submit`], without a call.
+#[inline(always)]
+pub fn submit_here(st: &mut State, to_submit: u32) -> u32 {
     let entries = st.rings.layout().sq_entries;
     let available = st.rings.sq_tail().wrapping_sub(st.sq_head).min(entries);
     let wanted = to_submit.min(available);
     let mut taken = 0;
-    // One request in place for everything that completes inline. What it holds at the end is looked at
-    // below: dropping it in every submission costs more than a NOP.
-    let mut req = ManuallyDrop::new(Req::new(Sqe::default()));
+    // One request in place for everything that completes inline, kept from one submission to the next: making
+    // one and dropping it costs more than a NOP.
+    let mut scratch = st.scratch.take().unwrap_or_else(|| Box::new(Req::new(Sqe::default())));
+    let req = &mut *scratch;
     st.inline = true;
     while taken < wanted {
         let pos = st.sq_head;
@@ -31,13 +38,13 @@ pub fn submit(st: &mut State, to_submit: u32) -> u32 {
         };
         req.reset(st.rings.sqe(index));
         taken += 1;
-        if submit_one(st, &mut req).is_err() && !st.setup_has(raw::IORING_SETUP_SUBMIT_ALL) {
+        if submit_one(st, req).is_err() && !st.setup_has(raw::IORING_SETUP_SUBMIT_ALL) {
             break;
         }
     }
-    if !req.is_empty() {
-        drop(ManuallyDrop::into_inner(req));
-    }
+    req.let_go();
+    // Nothing is there to be dropped: it was taken above.
+    std::mem::forget(st.scratch.replace(scratch));
     if st.link.head != NIL {
         // A chain without an end: what is there is the chain.
         let head = st.link.head;
@@ -188,7 +195,11 @@ fn queue(st: &mut State, mut req: Req) {
     if st.link.head == NIL && !links_on && !req.has(flag::FORCE_ASYNC) {
         if !def_of(&req).always_async {
             let def = def_of(&req);
-            return issue_new(st, &mut req, def);
+            issue_new(st, &mut req, def);
+            if st.drain_active {
+                queue_deferred(st);
+            }
+            return;
         }
         // Straight to a worker, without going through the ready queue.
         let slot = store(st, req);

@@ -43,6 +43,11 @@ impl Timers {
         self.count == 0
     }
 
+    #[inline]
+    pub fn len(&self) -> usize {
+        self.count
+    }
+
     /// Adds a deadline for request `index`.
     pub fn insert(&mut self, clock: i32, deadline_ns: u64, index: u32) -> TimerKey {
         self.seq += 1;

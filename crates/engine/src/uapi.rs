@@ -5,7 +5,7 @@
 #![allow(unsafe_code)]
 
 use crate::ctx::Ctx;
-use crate::enter::{check_flags, enter};
+use crate::enter::{Call, check_flags, enter, enter_busy};
 use crate::region::OFF_REGION;
 use crate::register::{Arg, check_opcode, register, register_blind};
 use crate::registry;
@@ -64,6 +64,21 @@ pub unsafe fn io_uring_enter(
     arg: *const c_void,
     argsz: usize,
 ) -> isize {
+    let call = Call { to_submit, min_complete, flags, arg: arg as u64, argsz };
+    if call.is_plain()
+        && let Some(id) = fds::ring_id(fd as i32)
+        && let Some(result) =
+            registry::with_cached(id, |ctx| enter_busy(ctx, call).map(|n| n as i32))
+    {
+        return ret(result);
+    }
+    enter_other(fd, call)
+}
+
+/// Any call of io_uring_enter.
+#[inline(never)]
+fn enter_other(fd: u32, call: Call) -> isize {
+    let flags = call.flags;
     if let Err(e) = check_flags(flags) {
         return e.neg() as isize;
     }
@@ -75,10 +90,7 @@ pub unsafe fn io_uring_enter(
         Ok(id) => id,
         Err(e) => return e.neg() as isize,
     };
-    let call = |ctx: &Arc<Ctx>| {
-        enter(ctx, to_submit, min_complete, flags, arg as u64, argsz).map(|n| n as i32)
-    };
-    match registry::with_id(id, call) {
+    match registry::with_id(id, |ctx| enter(ctx, call).map(|n| n as i32)) {
         Some(result) => ret(result),
         // Closed since its id was read.
         None => Errno::EBADF.neg() as isize,

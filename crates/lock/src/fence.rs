@@ -43,7 +43,7 @@ pub fn fence_support() -> FenceSupport {
 
 /// The owner's half: forbids the compiler to move memory accesses across it, and is no instruction.
 #[inline(always)]
-pub(crate) fn light_fence() {
+pub fn light_fence() {
     // SeqCst: its partner is the heavy fence of another thread; see the head of this file.
     compiler_fence(Ordering::SeqCst);
 }
@@ -61,6 +61,15 @@ pub(crate) fn heavy_fence() -> bool {
     SUPPORT.store(REFUSED, Ordering::Relaxed);
     substitute_fence();
     false
+}
+
+/// The heavy half for other pairs than the lock's own, by whatever means there are: one thread calls this
+/// between a store and a load, and another has a [`light_fence`] between its own two; then not both loads
+/// miss the other's store. Takes microseconds, or two milliseconds where membarrier is missing.
+pub fn full_fence_for_all() {
+    if !(heavy_available() && heavy_fence()) {
+        substitute_fence();
+    }
 }
 
 /// How often a foreign locker looks whether the owner has seen the path closed, before it issues the

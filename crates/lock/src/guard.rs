@@ -75,9 +75,16 @@ impl<'a, T> Guard<'a, T> {
     }
 }
 
-impl<T> Drop for Guard<'_, T> {
+impl<T> Guard<'_, T> {
+    /// Releases the lock, as dropping the guard does; in line, where that is not.
     #[inline(always)]
-    fn drop(&mut self) {
+    pub fn unlock(self) {
+        ManuallyDrop::new(self).release();
+    }
+
+    /// Once, and last.
+    #[inline(always)]
+    fn release(&mut self) {
         // SAFETY: nobody uses the access after this. It ends before the lock is released, so at no
         // time two of them exist.
         unsafe { ManuallyDrop::drop(&mut self.access) };
@@ -87,6 +94,13 @@ impl<T> Drop for Guard<'_, T> {
             self.lock.unlock_otherwise(self.hold, self.entered);
         }
         note_held(-1);
+    }
+}
+
+impl<T> Drop for Guard<'_, T> {
+    #[inline(always)]
+    fn drop(&mut self) {
+        self.release();
     }
 }
 

@@ -42,7 +42,7 @@ mod tuning;
 mod words;
 
 pub use ctx::CtxLock;
-pub use fence::{FenceSupport, fence_support};
+pub use fence::{FenceSupport, fence_support, full_fence_for_all, light_fence};
 pub use guard::Guard;
 pub use hold::{Mode, Reentered};
 pub use policy::Policy;

@@ -1,7 +1,7 @@
 //! Typed access to the shared rings: heads, tails, flags, and entries by value.
 #![allow(unsafe_code)]
 
-use crate::layout::{CqeSize, Layout, SqeSize, off};
+use crate::layout::{CqeSize, Layout, off};
 use crate::map::Mapping;
 use soloring_abi::extra::IORING_CQE_F_32;
 use soloring_abi::{Cqe, Errno, Sqe};
@@ -16,6 +16,11 @@ pub struct Rings {
     pub(crate) layout: Layout,
     pub(crate) sq_mask: u32,
     pub(crate) cq_mask: u32,
+    /// What the layout says, as the busy path needs it.
+    sqe_shift: u8,
+    cqe_shift: u8,
+    sq_array: bool,
+    one_size_of_cqe: bool,
     array: usize,
     mapping: Mapping,
     sqe_mapping: Option<Mapping>,
@@ -50,6 +55,10 @@ impl Rings {
             layout,
             sq_mask: layout.sq_entries - 1,
             cq_mask: layout.cq_entries - 1,
+            sqe_shift: layout.sqe_shift() as u8,
+            cqe_shift: layout.cqe_shift() as u8,
+            sq_array: layout.sq_array,
+            one_size_of_cqe: layout.cqe == CqeSize::B16,
             array: mapping.addr() + layout.array_offset() as usize,
             mapping,
             sqe_mapping,
@@ -125,13 +134,13 @@ impl Rings {
     #[inline]
     pub fn sqe_index(&self, pos: u32) -> Option<u32> {
         let slot = pos & self.sq_mask;
-        if !self.layout.sq_array {
+        if !self.sq_array {
             return Some(slot);
         }
         // SAFETY: `slot` is masked, so the word lies in the index array inside the mapped region.
         let word = unsafe { AtomicU32::from_ptr((self.array + slot as usize * 4) as *mut u32) };
         let index = word.load(Ordering::Relaxed);
-        (index < self.layout.sq_entries).then_some(index)
+        (index <= self.sq_mask).then_some(index)
     }
 
     /// Copies SQE `index` out. The program may be writing it meanwhile: the copy is then some mix of
@@ -139,11 +148,7 @@ impl Rings {
     #[inline]
     pub fn sqe(&self, index: u32) -> Sqe {
         let slot = (index & self.sq_mask) as usize;
-        let shift = match self.layout.sqe {
-            SqeSize::B64 => 6,
-            SqeSize::B128 => 7,
-        };
-        let from = (self.sqes + (slot << shift)) as *const [u64; 8];
+        let from = (self.sqes + (slot << (self.sqe_shift & 7))) as *const [u64; 8];
         // SAFETY: the masked slot lies in the SQE region; volatile, since the program may write to it;
         // `Sqe` is 64 bytes of plain integers, any bit pattern is a value.
         unsafe { std::mem::transmute::<[u64; 8], Sqe>(std::ptr::read_volatile(from)) }
@@ -189,15 +194,30 @@ impl Rings {
         self.word(off::CQ_TAIL).store(tail, Ordering::Release);
     }
 
+    /// Writes the first 16 bytes of a completion at CQ position `pos`: all of it, except in rings with bigger
+    /// ones.
+    #[inline(always)]
+    fn write_first_half(&self, pos: u32, cqe: Cqe) -> usize {
+        let slot = (pos & self.cq_mask) as usize;
+        let at = self.rings + off::CQES as usize + (slot << (self.cqe_shift & 7));
+        let entry = at as *mut Cqe;
+        // Word by word: a copy of the whole would first be put together in memory, and waited for.
+        // SAFETY: the masked slot lies in the CQE array; volatile, since the program maps it too.
+        unsafe {
+            (&raw mut (*entry).user_data).write_volatile(cqe.user_data);
+            (&raw mut (*entry).res).write_volatile(cqe.res);
+            (&raw mut (*entry).flags).write_volatile(cqe.flags);
+        }
+        at
+    }
+
     /// Writes a completion at CQ position `pos`; `extra` goes to the second half of a 32-byte entry, which in
     /// a mixed ring is the next slot: there `pos` must not name the last.
     #[inline]
     pub fn write_cqe(&self, pos: u32, cqe: Cqe, extra: [u64; 2]) {
-        let slot = (pos & self.cq_mask) as usize;
-        let at = self.rings + off::CQES as usize + (slot << self.layout.cqe_shift());
-        // SAFETY: the masked slot lies in the CQE array; volatile, since the program maps it too.
-        unsafe {
-            std::ptr::write_volatile(at as *mut Cqe, cqe);
+        let at = self.write_first_half(pos, cqe);
+        if self.one_size_of_cqe {
+            return;
         }
         let second = match self.layout.cqe {
             CqeSize::B16 => return,
@@ -209,6 +229,24 @@ impl Rings {
         };
         // SAFETY: the second half of that slot, or another masked slot.
         unsafe { std::ptr::write_volatile(second as *mut [u64; 2], extra) };
+    }
+
+    /// As [`Rings::write_cqe`] for a completion without a second half; one of a ring of 32-byte entries ends
+    /// with zeroes.
+    #[inline(always)]
+    pub fn write_small_cqe(&self, pos: u32, cqe: Cqe) {
+        let at = self.write_first_half(pos, cqe);
+        if !self.one_size_of_cqe {
+            self.clear_second_half(at);
+        }
+    }
+
+    #[cold]
+    fn clear_second_half(&self, at: usize) {
+        if self.layout.cqe == CqeSize::B32 {
+            // SAFETY: the second half of a slot in the CQE array.
+            unsafe { std::ptr::write_volatile((at + 16) as *mut [u64; 2], [0; 2]) };
+        }
     }
 
     /// `cq_ring->flags` (`IORING_CQ_*`), written by the program.
@@ -288,7 +326,7 @@ mod tests {
         let layout = Layout {
             sq_entries: 4,
             cq_entries: 8,
-            sqe: SqeSize::B64,
+            sqe: crate::layout::SqeSize::B64,
             cqe: CqeSize::B16,
             sq_array: true,
         };

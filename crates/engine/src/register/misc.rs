@@ -3,7 +3,7 @@
 
 use super::arg::Arg;
 use crate::ops::msg;
-use crate::optable::TABLE;
+use crate::optable::definition;
 use crate::state::{EventFd, State};
 use crate::sys::sys;
 use crate::{fds, usercopy};
@@ -13,10 +13,10 @@ const SUPPORTED: u16 = raw::IO_URING_OP_SUPPORTED as u16;
 
 /// Whether each opcode is supported, by number.
 pub fn probe_ops() -> impl Iterator<Item = ProbeOp> {
-    TABLE.iter().enumerate().map(|(i, def)| ProbeOp {
-        op: i as u8,
+    (0..op::LAST).map(|op| ProbeOp {
+        op,
         resv: 0,
-        flags: if def.supported { SUPPORTED } else { 0 },
+        flags: if definition(op).supported { SUPPORTED } else { 0 },
         resv2: 0,
     })
 }
