@@ -162,7 +162,7 @@ impl<'a> Ring<'a> {
         self.cq_tail().wrapping_sub(self.cq_head())
     }
 
-    fn has(&self, flag: u32) -> bool {
+    pub fn has(&self, flag: u32) -> bool {
         self.params.flags & flag != 0
     }
 

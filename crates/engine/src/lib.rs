@@ -8,6 +8,7 @@ mod pinning;
 mod childinfo;
 mod futexwait;
 mod fds;
+mod eventfds;
 mod counts;
 mod timers;
 mod cq;

@@ -7,12 +7,13 @@
 #![allow(unsafe_code)]
 
 use crate::ctx::Ctx;
-use crate::notify::{flush, tell_submitter};
+use crate::notify::{SELF_TOLD_NS, flush, tell_by_eventfd, tell_of_files};
 use crate::state::{State, Watch};
 use crate::sys::{self, sys};
 use crate::{fds, procs, registry, taskwork};
 use soloring_abi::Errno;
 use soloring_abi::raw::{IORING_SETUP_DEFER_TASKRUN, IORING_SETUP_TASKRUN_FLAG};
+use std::collections::VecDeque;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicI32, Ordering};
 
@@ -110,46 +111,91 @@ pub fn unwatch(st: &mut State, id: u64) {
 }
 
 fn serve(ep: i32) {
+    let mut later = Later::default();
     loop {
         let mut events = taskwork::NO_EVENTS;
         soloring_lock::assert_may_block();
+        let timeout_ms = later.timeout_ms();
         // SAFETY: the kernel writes at most BATCH events into our array.
         let got = unsafe {
-            sys!(epoll_pwait, ep, events.as_mut_ptr(), taskwork::BATCH, -1i32, 0usize, 0)
+            sys!(epoll_pwait, ep, events.as_mut_ptr(), taskwork::BATCH, timeout_ms, 0usize, 0)
         };
         match got {
             Ok(n) => {
                 for event in &events[..n] {
                     let id = event.u64;
-                    if let Some(ctx) = registry::by_id(id) {
-                        serve_ring(&ctx);
+                    if let Some(ctx) = registry::by_id(id)
+                        && serve_ring(&ctx)
+                    {
+                        later.add(id);
                     }
                 }
             }
             Err(Errno::EINTR) => {}
             Err(_) => return,
         }
+        while let Some(id) = later.due() {
+            if let Some(ctx) = registry::by_id(id) {
+                tell_late(&ctx);
+            }
+        }
     }
 }
 
-fn serve_ring(ctx: &Ctx) {
+/// Rings whose eventfd is to be signalled in a while, the first of them first.
+#[derive(Default)]
+struct Later(VecDeque<(u64, u64)>);
+
+impl Later {
+    /// As the kernel, once for all that happens until then.
+    fn add(&mut self, id: u64) {
+        if !self.0.iter().any(|(_, waiting)| *waiting == id) {
+            self.0.push_back((sys::now_ns(libc::CLOCK_MONOTONIC) + SELF_TOLD_NS, id));
+        }
+    }
+
+    /// Until the first is due, rounded up; -1 for ever.
+    fn timeout_ms(&self) -> i32 {
+        let Some((at, _)) = self.0.front() else { return -1 };
+        at.saturating_sub(sys::now_ns(libc::CLOCK_MONOTONIC)).div_ceil(1_000_000) as i32
+    }
+
+    fn due(&mut self) -> Option<u64> {
+        let (at, id) = *self.0.front()?;
+        if at > sys::now_ns(libc::CLOCK_MONOTONIC) {
+            return None;
+        }
+        self.0.pop_front();
+        Some(id)
+    }
+}
+
+fn tell_late(ctx: &Ctx) {
     let Ok(mut st) = ctx.lock.lock() else { return };
+    if !st.dying && !st.inherited {
+        tell_by_eventfd(&mut st);
+    }
+}
+
+/// Returns whether the ring's eventfd is to be signalled later.
+fn serve_ring(ctx: &Ctx) -> bool {
+    let Ok(mut st) = ctx.lock.lock() else { return false };
     let st = &mut *st;
     st.watch = Watch::Off;
     if st.dying || st.leader.present || st.inherited {
-        return;
+        return false;
     }
     if st.setup_has(IORING_SETUP_DEFER_TASKRUN) {
-        tell_submitter(st);
         // Until the submitter comes in there is nothing more to say.
-        return;
+        return tell_of_files(st);
     }
     if procs::enter(ctx, st).is_err() {
-        return;
+        return false;
     }
     taskwork::poll_events(st);
     taskwork::run(st);
     flush(st);
     procs::leave(st);
     watch(st, ctx.id);
+    false
 }

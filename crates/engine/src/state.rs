@@ -28,6 +28,8 @@ use std::sync::Arc;
 pub struct EventFd {
     /// A private duplicate.
     pub fd: i32,
+    /// The number that the program registered; it may name something else by now.
+    pub number: i32,
     /// Only signalled for completions that were not posted inline (EVENTFD_ASYNC).
     pub async_only: bool,
     /// Signalled for task work that the submitter has not run yet (DEFER_TASKRUN).

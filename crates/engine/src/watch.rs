@@ -400,6 +400,13 @@ impl Watches {
         }
     }
 
+    /// A descriptor of the file that requests wait on under the number `fd`, if any do.
+    pub fn waited_on_as(&self, fd: i32) -> Option<i32> {
+        let found = self.list.find(fd);
+        let w = if found == NIL { return None } else { self.list.get(found) };
+        w.is_waited_on().then_some(if w.dup >= 0 { w.dup } else { w.registered })
+    }
+
     /// The duplicate that waiters of `watch` use, if it has one.
     pub fn duplicate(&self, watch: u32) -> Option<i32> {
         let dup = self.list.get(watch).dup;

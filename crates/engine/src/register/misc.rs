@@ -1,12 +1,10 @@
 //! PROBE, EVENTFD, worker limits and affinity, the wait clock.
-#![allow(unsafe_code)]
 
 use super::arg::Arg;
 use crate::ops::msg;
 use crate::optable::definition;
 use crate::state::{EventFd, State};
-use crate::sys::sys;
-use crate::{fds, usercopy};
+use crate::{eventfds, fds, usercopy};
 use soloring_abi::{Errno, Opcode, ProbeOp, Sqe, op, raw};
 
 const SUPPORTED: u16 = raw::IO_URING_OP_SUPPORTED as u16;
@@ -40,16 +38,6 @@ pub fn probe(arg: Arg) -> Result<i32, Errno> {
     Ok(0)
 }
 
-/// Whether `fd` is an eventfd.
-fn is_eventfd(fd: i32) -> bool {
-    let path = std::ffi::CString::new(format!("/proc/self/fd/{fd}")).expect("no NUL in it");
-    let mut name = [0u8; 32];
-    // SAFETY: writes at most 32 bytes to our stack.
-    let n =
-        unsafe { sys!(readlinkat, libc::AT_FDCWD, path.as_ptr(), name.as_mut_ptr(), name.len()) };
-    matches!(n, Ok(n) if &name[..n] == b"anon_inode:[eventfd]")
-}
-
 pub fn eventfd(st: &mut State, arg: Arg, async_only: bool) -> Result<i32, Errno> {
     if arg.nr != 1 {
         return Err(Errno::EINVAL);
@@ -62,11 +50,11 @@ pub fn eventfd(st: &mut State, arg: Arg, async_only: bool) -> Result<i32, Errno>
         return Err(Errno::EINVAL);
     }
     let own = fds::dup_private(fd)?;
-    if !is_eventfd(own) {
+    if !eventfds::is_eventfd(own) {
         fds::close_private(own);
         return Err(Errno::EINVAL);
     }
-    st.eventfd = Some(EventFd { fd: own, async_only, told: false });
+    st.eventfd = Some(EventFd { fd: own, number: fd, async_only, told: false });
     Ok(0)
 }
 
