@@ -61,6 +61,10 @@ fn a_large_send_waits_for_room(abi: &Abi) {
     const LEN: usize = 8 << 20;
     let mut ring = Ring::new(abi, 8);
     let (a, b) = sys::tcp_pair();
+    // Otherwise these buffers grow as they are used, and could take all of it without a reader.
+    for (fd, buffer) in [(a, libc::SO_SNDBUF), (b, libc::SO_RCVBUF)] {
+        sys::setsockopt(fd, libc::SOL_SOCKET, buffer, 1 << 20);
+    }
     let data = sys::buffer(LEN);
     data[LEN - 1] = 77;
     let all = |ud| {
