@@ -37,7 +37,11 @@ pub fn usage(error: &clap::Error) -> ExitCode {
         let _ = error.print();
     } else {
         let text = error.to_string();
-        let what = text.lines().next().unwrap_or_default().trim_start_matches("error: ");
+        // The first paragraph: what is missing is listed line by line below the words that say so.
+        let paragraph: Vec<_> =
+            text.lines().map(str::trim).take_while(|line| !line.is_empty()).collect();
+        let paragraph = paragraph.join(" ");
+        let what = paragraph.trim_start_matches("error: ");
         let _ = writeln!(io::stderr(), "soloring: {what} (try --help)");
     }
     ExitCode::from(error.exit_code() as u8)

@@ -74,7 +74,10 @@ fn execute(args: Args) -> Result<std::convert::Infallible, Refused> {
 
 fn find(name: &OsStr) -> Result<CString, Refused> {
     let missing = |what: &str| Refused {
-        what: format!("{}: {what}", Path::new(name).display()),
+        what: match Path::new(name).display().to_string() {
+            shown if shown.is_empty() => "the program's name is empty".to_owned(),
+            shown => format!("{shown}: {what}"),
+        },
         status: NOT_FOUND,
     };
     let c_name = CString::new(name.as_bytes()).map_err(|_| missing("no such program"))?;
@@ -87,7 +90,11 @@ fn find(name: &OsStr) -> Result<CString, Refused> {
 
 fn check(name: &OsStr, program: &CString) -> Result<(), Refused> {
     target::examine(program).map_err(|refusal| {
-        let absent = matches!(refusal, Refusal::Unreadable(libc::ENOENT | libc::ENOTDIR));
+        let absent = matches!(
+            refusal,
+            Refusal::Unreadable(libc::ENOENT | libc::ENOTDIR)
+                | Refusal::NoInterpreter(libc::ENOENT)
+        );
         Refused {
             what: format!("{}: {refusal}", Path::new(name).display()),
             status: if absent { NOT_FOUND } else { CANNOT_RUN },

@@ -124,8 +124,30 @@ fn what_cannot_run_is_refused_in_one_line() {
     refused(&run(&[scratch("foreign", 0o755, &foreign).as_os_str()]), 126, "architecture");
     let fixed = compiled("calls", "calls-static", &["-static", "-Wno-error", "-w"]);
     refused(&run(&[fixed.as_os_str()]), 126, "statically linked");
+    let script = scratch("script", 0o755, b"#!/nonexistent/interpreter\n");
+    refused(&run(&[script.as_os_str()]), 127, "interpreter that its first line names");
+    refused(&run(&["--", ""]), 127, "name is empty");
     assert_eq!(run(&["--no-such-option", "--", "true"]).status.code(), Some(2));
-    assert_eq!(run(&[] as &[&str]).status.code(), Some(2));
+    refused(&run(&[] as &[&str]), 2, "not provided: <PROGRAM>");
+}
+
+/// Under a hard limit as small as programs meet, rings work while there are descriptors, and then set-up says
+/// that there are none: never a ring that cannot be mapped.
+#[test]
+fn small_descriptor_limits() {
+    let calls = compiled("calls", "calls-few-files", &[]);
+    for limit in [16, 32, 64, 256] {
+        let script = format!("ulimit -n {limit} && exec {SOLORING} run --deny-kernel -- \"$@\"");
+        let output = Command::new("sh")
+            .args(["-c", &script, "sh"])
+            .arg(&calls)
+            .arg("until-full")
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{limit}: {}", text(&output.stderr));
+        let rings: usize = text(&output.stdout).trim().parse().unwrap();
+        assert!(rings >= limit / 16 && rings < limit, "{limit}: {rings}");
+    }
 }
 
 #[test]

@@ -53,17 +53,24 @@ fn raise_soft_limit(base: i32) {
     }
 }
 
+/// The first number of ours under a hard limit of `hard` descriptors: far above any program's where there is
+/// room, else the upper part of what there is. A ring takes about five.
+fn base_below(hard: usize) -> i32 {
+    match hard {
+        131_072.. => 65_536,
+        4096.. => (hard / 4 * 3) as i32,
+        _ => (hard / 2) as i32,
+    }
+}
+
 fn table() -> &'static Table {
     static TABLE: OnceLock<Table> = OnceLock::new();
     TABLE.get_or_init(|| {
-        let hard = limits().1.clamp(64, 1 << 20) as usize;
+        let hard = limits().1.clamp(8, 1 << 20) as usize;
         // The whole process tree shares one base: the filter that is inherited over exec names it.
         let inherited = std::env::var("SOLORING_FD_BASE").ok().and_then(|v| v.parse::<i32>().ok());
-        let base = inherited.filter(|b| (3..1 << 20).contains(b)).unwrap_or(if hard >= 131_072 {
-            65_536
-        } else {
-            (hard * 3 / 4) as i32
-        });
+        let base =
+            inherited.filter(|b| (3..1 << 20).contains(b)).unwrap_or_else(|| base_below(hard));
         raise_soft_limit(base);
         let len = hard.max(base as usize + 4096);
         // SAFETY: a fresh anonymous mapping, zeroed, never unmapped: `len` words that are only ever
@@ -172,21 +179,22 @@ fn unmark_if(fd: i32, mark: u64) {
     }
 }
 
+/// A duplicate in our range.
 fn dup_high(fd: i32) -> Result<i32, Errno> {
-    match sys::dup_from(fd, base()) {
-        Ok(high) if (high as usize) < table().len => Ok(high),
-        Ok(beyond) => {
-            sys::close(beyond);
-            Err(Errno::EMFILE)
+    let dup = || sys::dup_from(fd, base());
+    let high = dup().or_else(|errno| {
+        if errno == Errno::EBADF {
+            return Err(errno);
         }
-        Err(Errno::EBADF) => Err(Errno::EBADF),
-        Err(_) => {
-            // The program lowered RLIMIT_NOFILE below our range, or the range is full: raise the soft
-            // limit again if that is allowed, else share the program's range.
-            raise_soft_limit(base());
-            sys::dup_from(fd, base()).or_else(|_| sys::dup_from(fd, 3))
-        }
+        // The program lowered RLIMIT_NOFILE below our range, or the range is full.
+        raise_soft_limit(base());
+        dup().map_err(|_| Errno::EMFILE)
+    })?;
+    if (high as usize) < table().len {
+        return Ok(high);
     }
+    sys::close(high);
+    Err(Errno::EMFILE)
 }
 
 /// A private duplicate of the program's `fd`.
@@ -194,7 +202,11 @@ fn dup_high(fd: i32) -> Result<i32, Errno> {
 /// # Errors
 /// EBADF; EMFILE.
 pub fn dup_private(fd: i32) -> Result<i32, Errno> {
-    let high = dup_high(fd)?;
+    // With our range full, the program's is shared: a duplicate is not asked for by its number.
+    let high = dup_high(fd).or_else(|errno| match errno {
+        Errno::EMFILE => sys::dup_from(fd, 3),
+        _ => Err(errno),
+    })?;
     if let Some(t) = tag(high) {
         t.store(PRIVATE, Ordering::Relaxed);
     }
@@ -211,7 +223,11 @@ pub fn make_private(low: i32) -> Result<i32, Errno> {
     high
 }
 
-/// As [`make_private`], for a descriptor that becomes a ring's: not marked yet.
+/// As [`make_private`], for a descriptor that becomes a ring's: not marked yet, and always in our range,
+/// by which alone its calls are caught.
+///
+/// # Errors
+/// EMFILE.
 pub fn make_high(low: i32) -> Result<i32, Errno> {
     let high = dup_high(low);
     sys::close(low);
@@ -237,5 +253,15 @@ mod tests {
         close_private(fd);
         assert!(!is_private(fd));
         assert_eq!(dup_private(-1), Err(Errno::EBADF));
+    }
+
+    #[test]
+    fn a_small_hard_limit_leaves_room_on_both_sides() {
+        assert_eq!(base_below(1 << 20), 65_536);
+        assert_eq!(base_below(20_000), 15_000);
+        for hard in [8, 16, 64, 256, 1024, 4095] {
+            let base = base_below(hard) as usize;
+            assert!(base > 3 && hard - base >= hard / 2, "{hard}: {base}");
+        }
     }
 }

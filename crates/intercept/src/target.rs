@@ -17,6 +17,8 @@ use syscalls::Sysno;
 pub enum Refusal {
     /// It cannot be opened: the errno (ENOENT, EACCES, ...).
     Unreadable(i32),
+    /// A script whose interpreter cannot be opened: the errno.
+    NoInterpreter(i32),
     /// A directory, a device, or a file without execute permission.
     NotExecutable,
     /// Neither ELF nor a script with an interpreter line.
@@ -38,6 +40,9 @@ impl fmt::Display for Refusal {
             Refusal::Unreadable(errno) => {
                 write!(f, "{}", std::io::Error::from_raw_os_error(*errno))
             }
+            Refusal::NoInterpreter(errno) => {
+                write!(f, "{}: {}", self.reason(), std::io::Error::from_raw_os_error(*errno))
+            }
             _ => f.write_str(self.reason()),
         }
     }
@@ -48,6 +53,9 @@ impl Refusal {
     pub fn reason(&self) -> &'static str {
         match self {
             Refusal::Unreadable(_) => "cannot be read",
+            Refusal::NoInterpreter(_) => {
+                "the interpreter that its first line names cannot be opened"
+            }
             Refusal::NotExecutable => "is not an executable file",
             Refusal::NotAProgram => {
                 "is neither an ELF program nor a script with an interpreter line"
@@ -72,8 +80,16 @@ const SCRIPT_DEPTH_MAX: u32 = 5;
 pub fn examine(path: &CStr) -> Result<(), Refusal> {
     let mut name = [0u8; 256];
     let mut at = path;
-    for _ in 0..SCRIPT_DEPTH_MAX {
-        let file = File::open(at)?;
+    for depth in 0..SCRIPT_DEPTH_MAX {
+        let file = match File::open(at) {
+            Ok(file) => file,
+            // May be executed, not read: what it is cannot be told, and most programs load us.
+            Err(Refusal::Unreadable(libc::EACCES)) if is_executable_file(at) => return Ok(()),
+            Err(Refusal::Unreadable(errno)) if depth > 0 => {
+                return Err(Refusal::NoInterpreter(errno));
+            }
+            Err(refusal) => return Err(refusal),
+        };
         file.check_permission(at)?;
         let mut head = [0u8; 256];
         let len = file.read(&mut head, 0);
@@ -94,6 +110,25 @@ pub fn examine(path: &CStr) -> Result<(), Refusal> {
 fn interpreter(line: &[u8]) -> Option<&[u8]> {
     let line = line.split(|b| *b == b'\n').next()?;
     line.split(|b| matches!(b, b' ' | b'\t' | 0)).find(|word| !word.is_empty())
+}
+
+fn may_execute(path: &CStr) -> bool {
+    let args = [libc::AT_FDCWD as usize, path.as_ptr() as usize, libc::X_OK as usize, 0, 0, 0];
+    // SAFETY: the path is NUL-terminated.
+    unsafe { raw::any(Sysno::faccessat.id() as usize, args) == 0 }
+}
+
+/// A regular file that may be executed, as `exec` asks for.
+fn is_executable_file(path: &CStr) -> bool {
+    let mut stat = std::mem::MaybeUninit::<libc::stat>::uninit();
+    let args =
+        [libc::AT_FDCWD as usize, path.as_ptr() as usize, stat.as_mut_ptr() as usize, 0, 0, 0];
+    // SAFETY: the path is NUL-terminated; the buffer is written by a call that succeeds.
+    let regular = unsafe {
+        raw::any(Sysno::newfstatat.id() as usize, args) == 0
+            && stat.assume_init().st_mode & libc::S_IFMT == libc::S_IFREG
+    };
+    regular && may_execute(path)
 }
 
 struct File(usize);
@@ -119,11 +154,7 @@ impl File {
             }
             stat.assume_init()
         };
-        let access =
-            [libc::AT_FDCWD as usize, path.as_ptr() as usize, libc::X_OK as usize, 0, 0, 0];
-        // SAFETY: the path is NUL-terminated.
-        let may = unsafe { raw::any(Sysno::faccessat.id() as usize, access) } == 0;
-        if stat.st_mode & libc::S_IFMT != libc::S_IFREG || !may {
+        if stat.st_mode & libc::S_IFMT != libc::S_IFREG || !may_execute(path) {
             return Err(Refusal::NotExecutable);
         }
         // Without no_new_privs these would change the process's credentials and drop our preload; with
@@ -200,7 +231,7 @@ impl Drop for File {
     }
 }
 
-/// Looks `name` up as `execvp` does and hands the first candidate that can be opened to `found`.
+/// Looks `name` up as `execvp` does and hands the first file that may be executed to `found`.
 /// Returns what `found` returns, or `None` when there is no such file on the path.
 ///
 /// # Safety
@@ -228,10 +259,7 @@ pub unsafe fn on_path<T>(
         full[dir.len() + 1..len].copy_from_slice(name.to_bytes());
         full[len] = 0;
         let Ok(candidate) = CStr::from_bytes_until_nul(&full) else { continue };
-        let args =
-            [libc::AT_FDCWD as usize, candidate.as_ptr() as usize, libc::X_OK as usize, 0, 0, 0];
-        // SAFETY: the candidate is NUL-terminated.
-        if unsafe { raw::any(Sysno::faccessat.id() as usize, args) } == 0 {
+        if is_executable_file(candidate) {
             return Some(found(candidate));
         }
     }

@@ -66,7 +66,7 @@ fn what_cannot_be_executed() {
     scratch.file("loop", 0o755, line.as_bytes());
     assert_eq!(verdict(&loop_path), Err(Refusal::NotAProgram));
     let gone = scratch.file("gone", 0o755, b"#!/nonexistent/interpreter\n");
-    assert_eq!(verdict(gone), Err(Refusal::Unreadable(libc::ENOENT)));
+    assert_eq!(verdict(gone), Err(Refusal::NoInterpreter(libc::ENOENT)));
 }
 
 #[test]
@@ -92,7 +92,11 @@ fn lookup_on_the_path() {
     let scratch = Scratch::new("path");
     scratch.file("tool", 0o755, b"#!/bin/sh\n");
     scratch.file("data", 0o644, b"");
-    let path = CString::new(format!("/nonexistent:{}:/bin", scratch.0.display())).unwrap();
+    let first = Scratch::new("path-first");
+    std::fs::create_dir(first.0.join("tool")).unwrap();
+    let path =
+        CString::new(format!("/nonexistent:{}:{}:/bin", first.0.display(), scratch.0.display()))
+            .unwrap();
     let look = |name: &CStr| {
         // SAFETY: both are NUL-terminated.
         unsafe { on_path(name, path.as_ptr(), |p| p.to_str().unwrap().to_owned()) }

@@ -11,6 +11,7 @@
 #![allow(clippy::missing_safety_doc)]
 
 mod descriptors;
+mod execfd;
 mod limits;
 mod messages;
 mod next;

@@ -4,6 +4,7 @@
 //! few instructions that turn their arguments into a vector. All of it may run in a child of `vfork`.
 #![allow(unsafe_code)]
 
+use crate::execfd;
 use crate::next::{missing, next};
 use crate::stats;
 use libc::{FILE, c_char, c_int, pid_t, posix_spawn_file_actions_t, posix_spawnattr_t};
@@ -169,10 +170,30 @@ pub unsafe extern "C" fn execvp(file: *const c_char, argv: Strings) -> c_int {
     unsafe { execvpe(file, argv, current()) }
 }
 
+/// Executes the supervising command where what lies at `place` cannot load us.
+///
+/// # Safety
+/// `argv` is as for `execve`.
+unsafe fn detour_at(
+    place: Option<execfd::Place>,
+    argv: Strings,
+    environment: &environment::Environment,
+) -> Option<c_int> {
+    let place = place?;
+    // SAFETY: as the caller promises; the path lives across the call.
+    let detour = unsafe { detour(place.as_c_str().as_ptr(), argv) }?;
+    // SAFETY: the supervising command and its arguments.
+    Some(unsafe { really_execute(detour.path.as_ptr(), detour.argv(), environment) })
+}
+
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn fexecve(fd: c_int, argv: Strings, envp: Strings) -> c_int {
     // SAFETY: the program's own vector.
     let environment = unsafe { environment::complete(envp) };
+    // SAFETY: as this function.
+    if let Some(ret) = unsafe { detour_at(execfd::of_descriptor(fd), argv, &environment) } {
+        return ret;
+    }
     stats::before_exec();
     match next!(c"fexecve" as fn(c_int, Strings, Strings) -> c_int) {
         // SAFETY: as this function, with a completed environment.
@@ -191,6 +212,13 @@ pub unsafe extern "C" fn execveat(
 ) -> c_int {
     // SAFETY: the program's own vector.
     let environment = unsafe { environment::complete(envp) };
+    // SAFETY: the program's own string, null or NUL-terminated.
+    let place = unsafe { path.as_ref().map(|p| CStr::from_ptr(p)) }
+        .and_then(|path| execfd::of_execveat(dir, path, flags));
+    // SAFETY: as this function.
+    if let Some(ret) = unsafe { detour_at(place, argv, &environment) } {
+        return ret;
+    }
     stats::before_exec();
     match next!(c"execveat" as fn(c_int, *const c_char, Strings, Strings, c_int) -> c_int) {
         // SAFETY: as this function, with a completed environment.

@@ -146,6 +146,21 @@ static void by_number(void) {
     CHECK(round_trip(LIBC));
 }
 
+// As many rings as there are descriptors for: each works, the next is EMFILE, and a closed one makes room.
+static void until_full(void) {
+    static struct ring rings[4096];
+    int n = 0;
+    long ret = 0;
+    while (n < 4096 && (ret = ring_open(&rings[n], SITE, 4, 0)) >= 0) {
+        CHECK(ring_works(&rings[n]));
+        n++;
+    }
+    CHECK(ret == -EMFILE && n > 0);
+    for (int i = 0; i < n; i++) CHECK(ring_works(&rings[i]));
+    CHECK(ring_close(&rings[0]) == 0 && ring_open(&rings[0], SITE, 4, 0) >= 0 && ring_works(&rings[0]));
+    printf("%d\n", n);
+}
+
 int main(int argc, char **argv) {
     CHECK(argc >= 2);
     if (!strcmp(argv[1], "roads")) roads();
@@ -153,6 +168,7 @@ int main(int argc, char **argv) {
     else if (!strcmp(argv[1], "preserves")) { preserves(); CHECK(round_trip(LIBC)); }
     else if (!strcmp(argv[1], "rewritten")) rewritten();
     else if (!strcmp(argv[1], "loaded-later")) loaded_later(argv[2]);
+    else if (!strcmp(argv[1], "until-full")) until_full();
     else if (!strcmp(argv[1], "by-number")) by_number();
     else return 2;
     return 0;

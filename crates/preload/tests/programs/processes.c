@@ -203,12 +203,33 @@ static void ends(void) {
 
 // A static program: refused, not killed; everything else works for it, its own children included.
 static void static_child(char *program) {
-    pid_t pid = fork();
-    if (pid == 0) {
-        execl(program, program, "refused", self, (char *)NULL);
-        _exit(9);
+    char *argv[] = {program, "refused", self, NULL}, *nothing[] = {NULL};
+    char *slash = strrchr(program, '/');
+    for (int road = 0; road < 6; road++) {
+        pid_t pid = fork();
+        if (pid == 0) {
+            int file = open(program, O_RDONLY | O_CLOEXEC);
+            *slash = 0;
+            int dir = open(program, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+            *slash = '/';
+            CHECK(file >= 0 && dir >= 0);
+            switch (road) {
+            case 0: execv(program, argv); break;
+            case 1: fexecve(file, argv, nothing); break;
+            case 2: execveat(dir, slash + 1, argv, nothing, 0); break;
+            case 3: execveat(AT_FDCWD, program, argv, nothing, 0); break;
+            case 4: execveat(file, "", argv, nothing, AT_EMPTY_PATH); break;
+            case 5: { // a file without a name
+                int copy = memfd_create("copy", MFD_CLOEXEC);
+                char buf[4096];
+                for (ssize_t n; (n = read(file, buf, sizeof buf)) > 0;) CHECK(write(copy, buf, n) == n);
+                fexecve(copy, argv, nothing);
+            }
+            }
+            _exit(9);
+        }
+        expect(pid, 0);
     }
-    expect(pid, 0);
     CHECK(round_trip(VARIABLE));
 }
 
