@@ -12,12 +12,14 @@ use crate::backend::Backend;
 /// Submits `batch` NOPs, waits for all of them, takes their completions, until the time is over.
 pub fn ring<B: Backend>(backend: B, flags: u32, batch: u32, ms: u64) -> io::Result<Sample> {
     let mut ring = Ring::new(backend, batch.max(8).next_power_of_two(), flags)?;
-    let nop = Sqe { opcode: Opcode::Nop as u8, fd: -1, ..Sqe::default() };
     let mut wrong = 0u64;
     let mut turn = || -> io::Result<u64> {
         for token in 0..u64::from(batch) {
+            // Made anew each time, as a program's prep function does.
+            let nop =
+                Sqe { opcode: Opcode::Nop as u8, fd: -1, user_data: token, ..Sqe::default() };
             // SAFETY: the ring has at least `batch` entries, all taken each time; NOP names no memory.
-            unsafe { ring.push(Sqe { user_data: token, ..nop }) };
+            unsafe { ring.push(nop) };
         }
         ring.enter(batch)?;
         let mut next = 0;
