@@ -7,7 +7,7 @@
 use crate::sys;
 use soloring_abi::Errno;
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 /// Not a descriptor of ours.
 const FREE: u64 = 0;
@@ -179,6 +179,22 @@ fn unmark_if(fd: i32, mark: u64) {
     }
 }
 
+/// Whether a ring may have no other number than one of our range.
+static ONLY_HIGH: AtomicBool = AtomicBool::new(false);
+
+/// See `uapi::only_high_numbers`.
+pub fn only_high_numbers() {
+    ONLY_HIGH.store(true, Ordering::Relaxed);
+}
+
+/// A duplicate in our range or, with that full or out of reach, anywhere.
+fn dup_anywhere(fd: i32) -> Result<i32, Errno> {
+    dup_high(fd).or_else(|errno| match errno {
+        Errno::EMFILE => sys::dup_from(fd, 3),
+        _ => Err(errno),
+    })
+}
+
 /// A duplicate in our range.
 fn dup_high(fd: i32) -> Result<i32, Errno> {
     let dup = || sys::dup_from(fd, base());
@@ -202,11 +218,7 @@ fn dup_high(fd: i32) -> Result<i32, Errno> {
 /// # Errors
 /// EBADF; EMFILE.
 pub fn dup_private(fd: i32) -> Result<i32, Errno> {
-    // With our range full, the program's is shared: a duplicate is not asked for by its number.
-    let high = dup_high(fd).or_else(|errno| match errno {
-        Errno::EMFILE => sys::dup_from(fd, 3),
-        _ => Err(errno),
-    })?;
+    let high = dup_anywhere(fd)?;
     if let Some(t) = tag(high) {
         t.store(PRIVATE, Ordering::Relaxed);
     }
@@ -223,13 +235,14 @@ pub fn make_private(low: i32) -> Result<i32, Errno> {
     high
 }
 
-/// As [`make_private`], for a descriptor that becomes a ring's: not marked yet, and always in our range,
-/// by which alone its calls are caught.
+/// As [`make_private`], for a descriptor that becomes a ring's: not marked yet. Where its calls are caught by its
+/// number, it has one in our range.
 ///
 /// # Errors
 /// EMFILE.
 pub fn make_high(low: i32) -> Result<i32, Errno> {
-    let high = dup_high(low);
+    let only_high = ONLY_HIGH.load(Ordering::Relaxed);
+    let high = if only_high { dup_high(low) } else { dup_anywhere(low) };
     sys::close(low);
     high
 }

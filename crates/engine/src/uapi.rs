@@ -132,6 +132,12 @@ pub unsafe fn io_uring_register(fd: u32, opcode: u32, arg: *mut c_void, nr_args:
     }
 }
 
+/// The caller tells descriptors of ours from the program's by their number alone: from now on, rings are only made
+/// with numbers from [`fd_base`] on, and set-up is -EMFILE where there are none left.
+pub fn only_high_numbers() {
+    fds::only_high_numbers();
+}
+
 /// First descriptor number of ours, fixed for the life of the process tree.
 pub fn fd_base() -> i32 {
     fds::base()

@@ -65,6 +65,7 @@ pub fn install() -> Result<Installed, InstallError> {
             false
         }
     };
+    uapi::only_high_numbers();
     patch::scan();
     library::redirect_syscall();
     Ok(Installed { patched_sites: patch::patched_sites(), inherited })
