@@ -141,6 +141,15 @@ thread_local! {
     };
 }
 
+// The address of this thread's `CACHE`, from its first use until it is dropped.
+soloring_tls::thread_word!(mod cache_address);
+
+impl Drop for Cache {
+    fn drop(&mut self) {
+        cache_address::set(0);
+    }
+}
+
 impl Cache {
     #[inline(always)]
     fn find(&self, id: u64) -> Option<&Arc<Ctx>> {
@@ -209,10 +218,20 @@ pub fn with_cached<R>(id: u64, f: impl FnOnce(&Arc<Ctx>) -> R) -> Option<R> {
 /// This thread's cache; `None` once it is gone. Not to be kept beyond the call.
 #[inline(always)]
 fn cache<'a>() -> Option<&'a Cache> {
-    let cache: *const Cache = CACHE.try_with(std::ptr::from_ref).ok()?;
+    let at = match cache_address::get() {
+        0 => cache_at_first()?,
+        at => at as *const Cache,
+    };
     // SAFETY: this thread's cache, which lives until the thread's last destructors; they run on it, not
     // beside it, and `Cache` is not handed to other threads.
-    Some(unsafe { &*cache })
+    Some(unsafe { &*at })
+}
+
+#[cold]
+fn cache_at_first() -> Option<*const Cache> {
+    let at = CACHE.try_with(std::ptr::from_ref).ok()?;
+    cache_address::set(at as u64);
+    Some(at)
 }
 
 /// A stay inside [`with`].

@@ -2,8 +2,8 @@
 //!
 //! `SOLORING_STRESS_SECONDS` makes the sound variants run longer.
 
-use soloring_lock_models::stress::{Heavy, Spoiled, fences, lock};
-use std::time::Duration;
+use soloring_lock_models::stress::{Found, Heavy, Spoiled, fences, lock};
+use std::time::{Duration, Instant};
 
 /// How long the sound variants are tried.
 fn patience() -> Duration {
@@ -14,6 +14,18 @@ fn patience() -> Duration {
 /// A spoiled variant ends at its first violation; found in milliseconds on an idle machine, but
 /// the two threads must get to run at the same time.
 const SPOILED_MAX: Duration = Duration::from_secs(120);
+
+/// Again until the threads have met often, on a machine that has other things to do.
+fn often_enough(attempt: impl Fn(Duration) -> Found) -> Found {
+    let end = Instant::now() + SPOILED_MAX;
+    let mut sum = Found::default();
+    while sum.violations == 0 && sum.attempts <= 1000 && Instant::now() < end {
+        let found = attempt(patience());
+        sum.attempts += found.attempts;
+        sum.violations += found.violations;
+    }
+    sum
+}
 
 // One test: which fence the process uses is one setting.
 #[test]
@@ -29,11 +41,11 @@ fn the_pair_of_fences_holds_and_each_half_is_needed() {
     let spoiled = lock(Heavy::OwnFence, 1, SPOILED_MAX);
     assert!(spoiled.violations > 0, "the lock without membarrier was not found out: {spoiled:?}");
 
-    let sound = fences(Spoiled::Nothing, patience());
+    let sound = often_enough(|limit| fences(Spoiled::Nothing, limit));
     assert!(sound.violations == 0 && sound.attempts > 1000, "{sound:?}");
     for heavy in [Heavy::AskThenMembarrier, Heavy::Membarrier] {
         for foreign in [1, 3] {
-            let sound = lock(heavy, foreign, patience());
+            let sound = often_enough(|limit| lock(heavy, foreign, limit));
             assert!(sound.violations == 0 && sound.attempts > 1000, "{heavy:?} {sound:?}");
         }
     }

@@ -99,6 +99,10 @@ unsafe extern "C" fn caught(
     f: usize,
 ) -> c_long {
     let args: Args = [a, b, c, d, e, f];
+    if nr == libc::SYS_io_uring_enter {
+        // SAFETY: the program's own arguments.
+        return unsafe { raw::to_errno(dispatch::ring_call(nr as usize, args)) as c_long };
+    }
     // SAFETY: the program's own arguments, passed on in order.
     unsafe { raw::to_errno(perform(nr, args)) as c_long }
 }

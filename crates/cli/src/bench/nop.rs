@@ -16,8 +16,7 @@ pub fn ring<B: Backend>(backend: B, flags: u32, batch: u32, ms: u64) -> io::Resu
     let mut turn = || -> io::Result<u64> {
         for token in 0..u64::from(batch) {
             // Made anew each time, as a program's prep function does.
-            let nop =
-                Sqe { opcode: Opcode::Nop as u8, fd: -1, user_data: token, ..Sqe::default() };
+            let nop = Sqe { opcode: Opcode::Nop as u8, fd: -1, user_data: token, ..Sqe::default() };
             // SAFETY: the ring has at least `batch` entries, all taken each time; NOP names no memory.
             unsafe { ring.push(nop) };
         }
