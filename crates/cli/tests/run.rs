@@ -185,6 +185,11 @@ fn rings_work_where_the_kernel_denies_them() {
     let output = run(&["--stats", "--", "bash", "-c", "(true); (true); echo $(echo hi)"]);
     let said = text(&output.stderr);
     assert_eq!(said.lines().filter(|line| line.contains(" 0 operations")).count(), 1, "{said}");
+    // Nor do children that have inherited one and left it alone: what their parent did is not theirs.
+    let processes = compiled("processes", "processes-stats", &[]);
+    let output = command(&["--stats", "--"]).arg(&processes).arg("idle-child").output().unwrap();
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    assert_eq!(text(&output.stderr).lines().count(), 1, "{}", text(&output.stderr));
     let mutex = command(&["--stats", "--"])
         .arg(&calls)
         .arg("roads")

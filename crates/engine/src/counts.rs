@@ -24,6 +24,8 @@ pub struct Block {
 // SAFETY: `next` is null or a block that is never freed, and does not change once the block is shared.
 unsafe impl Sync for Block {}
 
+/// Calls of setup and register.
+static CALLS: AtomicU64 = AtomicU64::new(0);
 static FIRST: AtomicPtr<Block> = AtomicPtr::new(ptr::null_mut());
 
 impl Block {
@@ -100,8 +102,18 @@ pub fn sums() -> [u64; KINDS] {
     sums
 }
 
+/// One more call of setup or register, whatever becomes of it.
+pub fn note_call() {
+    CALLS.fetch_add(1, Ordering::Relaxed);
+}
+
+pub fn calls() -> u64 {
+    CALLS.load(Ordering::Relaxed)
+}
+
 /// In a forked child: it has done nothing yet.
 pub fn reset() {
+    CALLS.store(0, Ordering::Relaxed);
     for count in blocks().flat_map(|b| &b.ops) {
         count.store(0, Ordering::Relaxed);
     }

@@ -48,6 +48,7 @@ extern "C" fn child() {
             st.unbias();
             forget_private(&mut st);
         }
+        ctx.lock.forget_counts();
     }
     ringtable::reset_after_fork();
 }

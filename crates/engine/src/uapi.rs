@@ -16,14 +16,12 @@ use soloring_lock::LockStats;
 use soloring_ringmem::{OFF_CQ_RING, OFF_SQ_RING, OFF_SQES};
 use std::ffi::c_void;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 
 pub use crate::inspect::{Inspection, Place, Queue, Request};
 
 /// `IORING_OFF_MMAP_MASK`.
 const OFF_MASK: u64 = 0xf800_0000;
-
-static CALLS: AtomicU64 = AtomicU64::new(0);
 
 fn ret(result: Result<i32, Errno>) -> isize {
     match result {
@@ -38,7 +36,7 @@ fn ret(result: Result<i32, Errno>) -> isize {
 /// `params` is checked, not trusted; what the program's SQEs will point to is the program's business,
 /// as with the kernel's ring. With IORING_SETUP_NO_MMAP the memory named must be the program's to give.
 pub unsafe fn io_uring_setup(entries: u32, params: *mut Params) -> isize {
-    CALLS.fetch_add(1, Ordering::Relaxed);
+    counts::note_call();
     ret(setup::setup(entries, params as u64))
 }
 
@@ -107,7 +105,7 @@ pub unsafe fn io_uring_register(fd: u32, opcode: u32, arg: *mut c_void, nr_args:
     const RING_FDS: u32 = raw::io_uring_register_op::IORING_REGISTER_RING_FDS as u32;
     const CLONE_BUFFERS: u32 = raw::io_uring_register_op::IORING_REGISTER_CLONE_BUFFERS as u32;
     const UNREG_RING_FDS: u32 = raw::io_uring_register_op::IORING_UNREGISTER_RING_FDS as u32;
-    CALLS.fetch_add(1, Ordering::Relaxed);
+    counts::note_call();
     let registered = opcode & USE_REGISTERED != 0;
     let opcode = opcode & !USE_REGISTERED;
     if let Err(e) = check_opcode(opcode) {
@@ -325,7 +323,7 @@ pub fn op_count() -> u64 {
 /// Calls of setup and register that were answered here, the refused ones included. With [`op_count`] it
 /// says whether a program's ring calls came to us at all.
 pub fn call_count() -> u64 {
-    CALLS.load(Ordering::Relaxed)
+    counts::calls()
 }
 
 /// Operations by opcode number. Takes no lock and does not allocate.

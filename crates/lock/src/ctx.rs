@@ -107,6 +107,11 @@ impl<T> CtxLock<T> {
         self.raw.reset_after_fork();
     }
 
+    /// In a forked child: the counts of [`CtxLock::stats`] begin at zero again.
+    pub fn forget_counts(&self) {
+        self.raw.forget_counts();
+    }
+
     #[inline(always)]
     fn guard(&self, hold: Hold, entered: Entered) -> Guard<'_, T> {
         Guard::new(&self.raw, &self.value, hold, entered)

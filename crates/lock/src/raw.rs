@@ -138,6 +138,16 @@ impl RawLock {
         }
     }
 
+    /// From here on counts begin at zero; for a forked child, in which nobody else writes them.
+    pub(crate) fn forget_counts(&self) {
+        self.slots.iter().for_each(|slot| slot.forget_counts());
+        let Shared { owner_taken, foreign, heavy_fences, revocations, waited_ns, .. } =
+            &*self.shared;
+        for count in [owner_taken, foreign, heavy_fences, revocations, waited_ns] {
+            count.set(0);
+        }
+    }
+
     /// The way in of the lock's first owner. `None`: it is closed, or not this thread's.
     #[inline(always)]
     pub(crate) fn enter_first(&self) -> Result<Option<Entered>, Reentered> {

@@ -114,6 +114,11 @@ impl OwnerSlot {
         (self.busy.load(Ordering::Relaxed) / 2).wrapping_sub(self.failed.get())
     }
 
+    /// In a forked child: what its parent counted is not its own.
+    pub(crate) fn forget_counts(&self) {
+        self.failed.set(self.busy.load(Ordering::Relaxed) / 2);
+    }
+
     /// In a forked child: outside, whatever it was. Of words that another thread of the parent was changing
     /// the child may have an old one and a new one, so an answer might be one to a closing that is still to
     /// come: none is left.

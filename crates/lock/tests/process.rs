@@ -173,6 +173,12 @@ fn in_child(held: &CtxLock<u64>, owned: &CtxLock<u64>) {
     for lock in [held, owned] {
         lock.lock().unwrap().bias_to(current_thread());
         assert_eq!(lock.lock().unwrap().mode(), Mode::BiasedOwner);
+        lock.forget_counts();
+        let stats = lock.stats();
+        let counts = [stats.owner_elided, stats.owner_taken, stats.foreign, stats.revocations];
+        assert_eq!((counts, stats.waited_ns), ([0; 4], 0));
+        drop(lock.lock().unwrap());
+        assert_eq!(lock.stats().owner_elided, 1);
     }
     std::thread::scope(|s| {
         s.spawn(|| assert_eq!(held.lock().unwrap().mode(), Mode::BiasedForeign));

@@ -6,7 +6,7 @@
 
 use soloring_abi::Opcode;
 use soloring_engine::uapi;
-use soloring_intercept::dispatch::{borrowed_memory, rings_made};
+use soloring_intercept::dispatch::borrowed_memory;
 use soloring_intercept::{environment, patch, raw};
 use std::ffi::{CString, c_char};
 use std::fmt::{self, Write};
@@ -76,7 +76,7 @@ pub(crate) extern "C" fn at_exit() {
         return; // a child of vfork: the counts are its parent's to report
     }
     let to_file = FILE.swap(ptr::null_mut(), Relaxed);
-    if LINE.swap(false, Relaxed) && (rings_made() || ALWAYS.load(Relaxed) == raw::getpid()) {
+    if LINE.swap(false, Relaxed) && (ring_used() || ALWAYS.load(Relaxed) == raw::getpid()) {
         print();
     }
     if !to_file.is_null() {
@@ -84,10 +84,15 @@ pub(crate) extern "C" fn at_exit() {
     }
 }
 
+/// Whether this process made a ring or used one that it inherited.
+fn ring_used() -> bool {
+    uapi::call_count() + uapi::op_count() > 0
+}
+
 /// Before `exec`: the same, if there is something to report. The next program starts from zero; should
 /// the `exec` fail, what comes after it is not reported.
 pub(crate) fn before_exec() {
-    if wanted() && !borrowed_memory() && (uapi::call_count() > 0) {
+    if wanted() && !borrowed_memory() && ring_used() {
         at_exit();
     }
 }

@@ -23,6 +23,12 @@ cases! {
     ends "ends";
 }
 
+/// The kernel's ring needs no file: this is a difference, and not [`both`]'s to compare.
+#[test]
+fn small_files() {
+    run_with(&compiled("processes", "processes", &[]), &["small-files"], |_| {}).passed();
+}
+
 /// Ends in a handler that interrupted whatever the program was doing with its rings: the reports, both of
 /// which are asked for, must not wait for that.
 #[track_caller]

@@ -23,6 +23,14 @@ fn mmap(addr: usize, len: usize, prot: i32, flags: i32, fd: i32, off: u64) -> Re
     check(unsafe { calls::mmap(addr, len, prot, flags, fd, off) })
 }
 
+/// The soft RLIMIT_FSIZE in bytes: growing a file beyond it is answered by a signal that kills.
+fn file_size_limit() -> u64 {
+    let mut limit = libc::rlimit { rlim_cur: libc::RLIM_INFINITY, rlim_max: 0 };
+    // SAFETY: prlimit64 on ourselves writes one rlimit on our stack.
+    unsafe { raw_syscall!(Sysno::prlimit64, 0, libc::RLIMIT_FSIZE, 0, &raw mut limit) };
+    limit.rlim_cur
+}
+
 /// A shared memory region that the engine has mapped for itself. Unmapped when dropped.
 #[derive(Debug)]
 pub struct Mapping {
@@ -38,8 +46,13 @@ impl Mapping {
     /// `keep_fd` moves the memory file's descriptor out of the program's way and returns the new number.
     ///
     /// # Errors
-    /// ENOMEM, EMFILE, ENFILE as memfd_create(2) and mmap(2) give them.
+    /// ENOMEM, EMFILE, ENFILE as memfd_create(2) and mmap(2) give them; ENOMEM also where RLIMIT_FSIZE allows no
+    /// file of that size.
     pub fn create(len: usize, keep_fd: impl Fn(i32) -> Result<i32, Errno>) -> Result<Self, Errno> {
+        // The kernel's rings are under no such limit, and a signal is not how a set-up fails.
+        if len as u64 > file_size_limit() {
+            return Err(Errno::ENOMEM);
+        }
         let name = c"soloring";
         // SAFETY: the name is a NUL-terminated constant.
         let low =

@@ -3,6 +3,7 @@
 #include <pthread.h>
 #include <signal.h>
 #include <spawn.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 
 extern char **environ;
@@ -33,6 +34,23 @@ static void forks(void) {
         CHECK(round_trip(VARIABLE));
         expect(pid, 4);
     }
+}
+
+// A child that inherits its parent's used ring and leaves it alone.
+static void idle_child(void) {
+    struct ring r;
+    CHECK(ring_open(&r, LIBC, 4, 0) >= 0 && ring_works(&r));
+    pid_t pid = fork();
+    if (pid == 0) exit(5);
+    expect(pid, 5);
+}
+
+// Where no file may grow beyond a page, a ring cannot be made, and nobody is killed for it.
+static void small_files(void) {
+    struct rlimit page = {4096, 4096};
+    CHECK(setrlimit(RLIMIT_FSIZE, &page) == 0);
+    struct ring r;
+    CHECK(ring_open(&r, LIBC, 4, 0) == -ENOMEM);
 }
 
 static int run_exec(const char *kind) {
@@ -256,6 +274,8 @@ int main(int argc, char **argv) {
     self = argv[0];
     if (!strcmp(argv[1], "trip")) return round_trip(VARIABLE) && round_trip(SITE) && round_trip(LIBC) ? 42 : 1;
     else if (!strcmp(argv[1], "forks")) forks();
+    else if (!strcmp(argv[1], "idle-child")) idle_child();
+    else if (!strcmp(argv[1], "small-files")) small_files();
     else if (!strcmp(argv[1], "cleared")) cleared();
     else if (!strcmp(argv[1], "spawned")) spawned();
     else if (!strcmp(argv[1], "shells")) shells();
