@@ -48,6 +48,7 @@ static void idle_child(void) {
 // Where no file may grow beyond a page, a ring cannot be made, and nobody is killed for it.
 static void small_files(void) {
     struct rlimit page = {4096, 4096};
+    CHECK(round_trip(LIBC));
     CHECK(setrlimit(RLIMIT_FSIZE, &page) == 0);
     struct ring r;
     CHECK(ring_open(&r, LIBC, 4, 0) == -ENOMEM);
