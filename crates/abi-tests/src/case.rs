@@ -70,6 +70,7 @@ pub const WAITING: &[&str] = &[
     "multishot",
     "net",
     "poll",
+    "refusals",
     "sendrecv",
     "streams",
 ];

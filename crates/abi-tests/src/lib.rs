@@ -11,6 +11,7 @@
 //! Layers, lower never imports higher:
 //! [`res`] and [`trace`] (values, record) -> [`backend`] (two sides of one trait) -> [`ring`], [`sqe`],
 //! [`sys`] (helpers) -> [`case`] (a case and its modes) -> [`families`] (the cases) -> [`runner`].
+//! [`fuzz`] makes its cases up.
 
 #[macro_use]
 pub mod trace;
@@ -18,6 +19,7 @@ pub mod backend;
 #[macro_use]
 pub mod case;
 pub mod families;
+pub mod fuzz;
 pub mod gaps;
 pub mod matrix;
 pub mod res;

@@ -171,6 +171,23 @@ impl<'a> Ring<'a> {
         self.push_wide(sqe, [0; 8]);
     }
 
+    /// Writes an entry to a slot of the SQ, and does not publish it.
+    pub fn write_entry(&mut self, slot: u32, sqe: Sqe) {
+        assert!(slot < self.params.sq_entries);
+        let stride = if self.has(raw::IORING_SETUP_SQE128) { 128 } else { 64 };
+        // SAFETY: the slot lies inside the SQE mapping (just checked).
+        unsafe { self.sqes.add(slot as usize * stride).cast::<Sqe>().write_volatile(sqe) };
+    }
+
+    /// The first 16 bytes of a slot of the CQ, whether it holds a completion or not.
+    pub fn peek_slot(&self, slot: u32) -> Cqe {
+        assert!(slot < self.params.cq_entries);
+        let stride = if self.has(raw::IORING_SETUP_CQE32) { 32 } else { 16 };
+        let offset = self.params.cq_off.cqes as usize + slot as usize * stride;
+        // SAFETY: the slot lies inside the mapping of the rings (just checked).
+        unsafe { self.rings.add(offset).cast::<Cqe>().read_volatile() }
+    }
+
     /// As `push`, with the second half that an `IORING_SETUP_SQE128` ring has.
     pub fn push_wide(&mut self, sqe: Sqe, second: [u64; 8]) {
         assert!(self.pending() < self.params.sq_entries, "SQ full");

@@ -500,3 +500,27 @@ pub fn kernel_version() -> (u32, u32) {
     let mut numbers = release.split(['.', '-']).map(|n| n.parse().unwrap_or(0));
     (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0))
 }
+
+/// A timer that never fires.
+pub fn timerfd() -> i32 {
+    // SAFETY: touches no memory.
+    let fd = unsafe { libc::timerfd_create(libc::CLOCK_MONOTONIC, 0) };
+    assert!(fd >= 0);
+    fd
+}
+
+/// An epoll instance that watches nothing.
+pub fn epoll() -> i32 {
+    // SAFETY: touches no memory.
+    let fd = unsafe { libc::epoll_create1(0) };
+    assert!(fd >= 0);
+    fd
+}
+
+/// Sends SIGALRM to this process again and again; 0 stops it. The signal has to be caught.
+pub fn interrupt_every(ms: i64) {
+    let step = libc::timeval { tv_sec: 0, tv_usec: ms * 1000 };
+    let timer = libc::itimerval { it_interval: step, it_value: step };
+    // SAFETY: reads one timer.
+    assert_eq!(unsafe { libc::setitimer(libc::ITIMER_REAL, &timer, std::ptr::null_mut()) }, 0);
+}

@@ -69,7 +69,7 @@ pub fn resolve_file(st: &State, criteria: &mut Criteria) -> Result<(), Errno> {
     criteria.file = if criteria.has(raw::IORING_ASYNC_CANCEL_FD_FIXED) {
         let node = st.files.as_ref().and_then(|t| t.get(criteria.fd as u32));
         node.map_or(-1, |n| n.item.fd)
-    } else if fds::is_private(criteria.fd) || sys::fcntl(criteria.fd, libc::F_GETFD, 0).is_err() {
+    } else if fds::is_private(criteria.fd) || !sys::is_open(criteria.fd) {
         -1
     } else {
         criteria.fd

@@ -62,7 +62,7 @@ fn source(c: &CloneBuffers) -> Result<Arc<Ctx>, Errno> {
     }
     let fd = c.src_fd as i32;
     let Some(id) = fds::ring_id(fd) else {
-        let open = fd >= 0 && !fds::is_private(fd) && sys::fcntl(fd, libc::F_GETFD, 0).is_ok();
+        let open = fd >= 0 && !fds::is_private(fd) && sys::is_open(fd);
         return Err(if open { Errno::EOPNOTSUPP } else { Errno::EBADF });
     };
     registry::by_id(id).ok_or(Errno::EBADF)
@@ -86,12 +86,12 @@ fn copies(
     if nr > have || nr > MAX_BUFFERS {
         return Err(Errno::EINVAL);
     }
+    if nr.checked_add(c.src_off).is_none_or(|end| end > have) {
+        return Err(Errno::EOVERFLOW);
+    }
     let end = nr.checked_add(c.dst_off).ok_or(Errno::EOVERFLOW)?;
     if end > MAX_BUFFERS {
         return Err(Errno::EINVAL);
-    }
-    if nr.checked_add(c.src_off).is_none_or(|end| end > have) {
-        return Err(Errno::EOVERFLOW);
     }
     let copy = |node: &Node<FixedBuf>| {
         let FixedBuf { addr, len } = *node.item;

@@ -29,7 +29,7 @@ pub struct Target {
 /// EBADF when it is not open, EBADFD when it is no ring.
 pub fn target(fd: i32) -> Result<Target, Errno> {
     let Some(id) = fds::ring_id(fd) else {
-        let open = fd >= 0 && !fds::is_private(fd) && sys::fcntl(fd, libc::F_GETFD, 0).is_ok();
+        let open = fd >= 0 && !fds::is_private(fd) && sys::is_open(fd);
         return Err(if open { Errno::EBADFD } else { Errno::EBADF });
     };
     by_id(id).ok_or(Errno::EBADF)

@@ -265,6 +265,9 @@ fn registered_wait(
 fn wait_for(st: &State, call: Call) -> Result<WaitFor, Errno> {
     let Call { min_complete, flags, arg, argsz, .. } = call;
     let mut w = WaitFor { min_complete, ..WaitFor::default() };
+    if st.setup_has(raw::IORING_SETUP_IOPOLL) {
+        return reap_for(st, w, flags, arg, argsz);
+    }
     let (mask_at, mask_size) = if flags & EXT_ARG_REG == EXT_ARG_REG {
         registered_wait(st, &mut w, flags, arg, argsz)?
     } else if flags & raw::IORING_ENTER_EXT_ARG != 0 {
@@ -283,6 +286,28 @@ fn wait_for(st: &State, call: Call) -> Result<WaitFor, Errno> {
             return Err(Errno::EINVAL);
         }
         w.sigmask = Some(usercopy::read(mask_at)?);
+    }
+    Ok(w)
+}
+
+/// On an IOPOLL ring the caller looks for completions of what is in flight, and never sleeps: its block is checked,
+/// and no time or signal mask of it is used.
+#[cold]
+fn reap_for(
+    st: &State,
+    mut w: WaitFor,
+    flags: u32,
+    arg: u64,
+    argsz: usize,
+) -> Result<WaitFor, Errno> {
+    if flags & raw::IORING_ENTER_EXT_ARG != 0 {
+        if flags & raw::IORING_ENTER_EXT_ARG_REG != 0 || argsz != size_of::<GeteventsArg>() {
+            return Err(Errno::EINVAL);
+        }
+        usercopy::read::<GeteventsArg>(arg)?;
+    }
+    if st.armed + st.punted == 0 {
+        w.min_complete = 0;
     }
     Ok(w)
 }

@@ -40,26 +40,26 @@ fn resolve_file(st: &State, req: &mut Req) -> Result<(), Errno> {
     if fd < 0 {
         return Err(Errno::EBADF);
     }
-    if fd >= fds::base() {
-        high_fd(req.sqe.opcode, fd)?;
-    }
-    req.file = File::Fd(fd);
+    req.file = File::Fd(if fd < fds::base() { fd } else { high_fd(st, req.sqe.opcode, fd)? });
     Ok(())
 }
 
-/// Numbers from our range on: a ring can only be polled, what is private does not exist.
+/// Numbers from our range on: what is private does not exist, and of a ring only readiness is the eventfd's that
+/// stands for it. To any other operation it is a file without methods, as an epoll instance is.
 #[cold]
-fn high_fd(opcode: u8, fd: i32) -> Result<(), Errno> {
+fn high_fd(st: &State, opcode: u8, fd: i32) -> Result<i32, Errno> {
     if fds::is_private(fd) {
         return Err(Errno::EBADF);
     }
-    if let Some(id) = fds::ring_id(fd) {
-        if opcode != Opcode::PollAdd as u8 {
-            return Err(Errno::EINVAL);
+    let Some(id) = fds::ring_id(fd) else { return Ok(fd) };
+    match Opcode::from_raw(opcode) {
+        Some(Opcode::PollAdd) => {
+            crate::shared::watch_ring(id);
+            Ok(fd)
         }
-        crate::shared::watch_ring(id);
+        Some(Opcode::EpollCtl | Opcode::EpollWait) => Err(Errno::EINVAL),
+        _ => Ok(st.shared.epfd),
     }
-    Ok(())
 }
 
 /// Issues a request that has no slot yet: the common case, straight from the SQ. `req` stays the

@@ -40,12 +40,12 @@ pub fn register(ctx: &Arc<Ctx>, arg: Arg) -> Result<i32, Errno> {
 
 fn register_one(arg: Arg, i: u32) -> Result<(), Errno> {
     let (at, [offset, resv], data) = entry(arg, i)?;
-    if resv != 0 {
+    if resv != 0 || offset != u32::MAX && offset as usize >= SLOTS {
         return Err(Errno::EINVAL);
     }
     let fd = data as i32;
     let Some(id) = fds::ring_id(fd) else {
-        let open = !fds::is_private(fd) && crate::sys::fcntl(fd, libc::F_GETFD, 0).is_ok();
+        let open = !fds::is_private(fd) && crate::sys::is_open(fd);
         return Err(if open { Errno::EOPNOTSUPP } else { Errno::EBADF });
     };
     let ctx = registry::by_id(id).ok_or(Errno::EBADF)?;
@@ -65,7 +65,10 @@ pub fn unregister(ctx: &Arc<Ctx>, arg: Arg) -> Result<i32, Errno> {
     checked(ctx, raw::io_uring_register_op::IORING_UNREGISTER_RING_FDS as u32, arg)?;
     let mut done = 0;
     for i in 0..arg.nr {
-        let (_, [offset, resv], data) = entry(arg, i)?;
+        let (_, [offset, resv], data) = match entry(arg, i) {
+            Ok(entry) => entry,
+            Err(e) => return if done > 0 { Ok(done) } else { Err(e) },
+        };
         if resv != 0 || data != 0 || offset as usize >= SLOTS {
             return if done > 0 { Ok(done) } else { Err(Errno::EINVAL) };
         }

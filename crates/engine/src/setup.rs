@@ -75,9 +75,7 @@ fn check_flags(flags: u32) -> Result<(), Errno> {
     let by_submitter = raw::IORING_SETUP_COOP_TASKRUN
         | raw::IORING_SETUP_TASKRUN_FLAG
         | raw::IORING_SETUP_DEFER_TASKRUN;
-    if has(raw::IORING_SETUP_SQPOLL) && has(by_submitter)
-        || has(raw::IORING_SETUP_SQ_AFF) && !has(raw::IORING_SETUP_SQPOLL)
-    {
+    if has(raw::IORING_SETUP_SQPOLL) && has(by_submitter) {
         return Err(Errno::EINVAL);
     }
     if has(raw::IORING_SETUP_CQE32) && has(IORING_SETUP_CQE_MIXED) {
@@ -259,7 +257,7 @@ fn name(ctx: &Arc<Ctx>, ring_fd: i32) -> Result<i32, Errno> {
 fn attached(p: &Params) -> Result<Arc<Ctx>, Errno> {
     let fd = p.wq_fd as i32;
     let Some(id) = fds::ring_id(fd) else {
-        let open = !fds::is_private(fd) && sys::fcntl(fd, libc::F_GETFD, 0).is_ok();
+        let open = !fds::is_private(fd) && sys::is_open(fd);
         return Err(if open { Errno::EINVAL } else { Errno::ENXIO });
     };
     registry::by_id(id).ok_or(Errno::ENXIO)
@@ -269,6 +267,10 @@ fn attached(p: &Params) -> Result<Arc<Ctx>, Errno> {
 fn threads(p: &Params) -> Result<(Arc<Wq>, Option<Arc<SqThread>>), Errno> {
     let has = |f: u32| p.flags & f != 0;
     let attached = if has(raw::IORING_SETUP_ATTACH_WQ) { Some(attached(p)?) } else { None };
+    if has(raw::IORING_SETUP_SQ_AFF) && !has(raw::IORING_SETUP_SQPOLL) {
+        // Said as late as this: the ring to attach to and the memory are looked at before.
+        return Err(Errno::EINVAL);
+    }
     let wq = match &attached {
         Some(ctx) => Arc::clone(&ctx.wq),
         None => Wq::new(Config::for_ring(p.sq_entries)),

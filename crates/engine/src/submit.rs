@@ -262,6 +262,10 @@ fn queue_slow(st: &mut State, slot: u32) {
 fn fail_init(st: &mut State, mut req: Req, e: Errno) -> Result<(), Errno> {
     let links_on = req.sqe.flags & LINK_FLAGS != 0;
     req.res = e.neg();
+    if req.sqe.flags & sqe_flags::CQE_SKIP_SUCCESS != 0 {
+        // Counts from the first look on, also where it was not got round to.
+        req.flags |= flag::SKIP_CQE;
+    }
     set_fail(&mut req);
     req.flags |= flag::STABLE;
     let slot = st.slab.insert(req, Where::Linked);

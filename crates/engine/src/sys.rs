@@ -55,6 +55,11 @@ pub fn fcntl(fd: i32, cmd: i32, arg: usize) -> Result<usize, Errno> {
     check(unsafe { raw_syscall!(Sysno::fcntl, fd, cmd, arg, 0, 0, COOKIE) })
 }
 
+/// Whether `fd` is a file that system calls work on: open, and not a mere place in the tree (O_PATH).
+pub fn is_open(fd: i32) -> bool {
+    fcntl(fd, libc::F_GETFL, 0).is_ok_and(|flags| flags & libc::O_PATH as usize == 0)
+}
+
 /// epoll_ctl(2) on an epoll instance of the engine's.
 pub fn epoll_ctl(epfd: i32, op: i32, fd: i32, events: u32, data: u64) -> Result<(), Errno> {
     let event = libc::epoll_event { events, u64: data };

@@ -43,11 +43,7 @@ pub unsafe fn io_uring_setup(entries: u32, params: *mut Params) -> isize {
 /// What `fd` is when it is no ring: EBADF when it is not open (or ours), EOPNOTSUPP otherwise.
 #[cold]
 fn not_a_ring(fd: i32) -> Errno {
-    if fds::is_private(fd) || sys::fcntl(fd, libc::F_GETFD, 0).is_err() {
-        Errno::EBADF
-    } else {
-        Errno::EOPNOTSUPP
-    }
+    if !fds::is_private(fd) && sys::is_open(fd) { Errno::EOPNOTSUPP } else { Errno::EBADF }
 }
 
 /// io_uring_enter(2).

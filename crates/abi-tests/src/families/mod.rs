@@ -30,6 +30,7 @@ pub mod poll;
 pub mod process;
 pub mod queues;
 pub mod random;
+pub mod refusals;
 pub mod regions;
 pub mod register;
 pub mod resize;
@@ -65,6 +66,7 @@ pub const FAMILIES: &[Family] = &[
     cancel::FAMILY,
     register::FAMILY,
     resize::FAMILY,
+    refusals::FAMILY,
     regions::FAMILY,
     slots::FAMILY,
     buffers::FAMILY,

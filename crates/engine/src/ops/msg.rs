@@ -55,7 +55,7 @@ fn issue(st: &mut State, req: &mut Req, _: Attempt) -> Outcome {
         let slot = st.files.as_ref().and_then(|t| t.get(req.sqe.fd as u32));
         return Outcome::err(if slot.is_some() { Errno::EBADFD } else { Errno::EBADF });
     }
-    let sent = deliver::target(req.sqe.fd).and_then(|to| match req.sqe.addr {
+    let sent = deliver::target(req.sqe.fd).and_then(|to| match req.sqe.addr as u32 as u64 {
         DATA => send_data(st, req, &to),
         SEND_FD => send_file(st, req, &to),
         _ => Err(Errno::EINVAL),
@@ -135,7 +135,7 @@ fn run(req: &mut Req, _: &Interrupt) -> i32 {
 /// EINVAL for anything but IORING_MSG_DATA; EBADF, EBADFD for the target.
 pub fn send_sync(sqe: &Sqe) -> Result<i32, Errno> {
     check(sqe)?;
-    if sqe.addr != DATA {
+    if sqe.addr as u32 as u64 != DATA {
         return Err(Errno::EINVAL);
     }
     let to = deliver::target(sqe.fd)?;

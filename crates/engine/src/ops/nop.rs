@@ -47,7 +47,7 @@ fn issue_with_flags(st: &mut State, req: &mut Req, flags: u32) -> Outcome {
         let found = if fixed {
             st.files.as_ref().is_some_and(|t| t.get(req.sqe.fd as u32).is_some())
         } else {
-            !fds::is_private(req.sqe.fd) && sys::fcntl(req.sqe.fd, libc::F_GETFD, 0).is_ok()
+            !fds::is_private(req.sqe.fd) && sys::is_open(req.sqe.fd)
         };
         if !found {
             res = Errno::EBADF.neg();

@@ -4,7 +4,7 @@
 //! worker (writes hashed by inode), everything else waits for readiness.
 #![allow(unsafe_code)]
 
-use super::{Attempt, BASE, OpDef, Outcome, must_be_zero, no_run, retry_eintr};
+use super::{Attempt, BASE, OpDef, Outcome, must_be_zero, no_run, retry_eintr, rwrules};
 use crate::req::{AsyncData, File, Req, flag};
 use crate::state::State;
 use crate::sys::{self, FileKind, sys};
@@ -207,6 +207,8 @@ fn transfer_anywhere(req: &mut Req, extra_flags: u32) -> Result<usize, Errno> {
             if req.sqe.off != 0 && socket() {
                 return Err(Errno::ESPIPE);
             }
+            // Ignored, but it has to be one.
+            (req.sqe.off as i64).checked_add(left(req) as i64).ok_or(Errno::EINVAL)?;
             req.flags |= flag::STREAM;
             transfer(req, extra_flags)
         }
@@ -283,19 +285,13 @@ fn done(req: &mut Req, total: i32) -> Outcome {
 /// What the kernel says of `rw_flags` once it has the file, whatever the length is.
 #[cold]
 fn check_rw_flags(st: &State, req: &Req) -> Result<(), Errno> {
-    /// HIPRI, DSYNC, SYNC, NOWAIT, APPEND, NOAPPEND, ATOMIC, DONTCACHE, NOSIGNAL (Linux 6.18).
-    const KNOWN: u32 = 0x1ff;
     const HIPRI: u32 = 1;
-    let mode = sys::fcntl(req.fd(), libc::F_GETFL, 0)? as i32 & libc::O_ACCMODE;
+    rwrules::check_open(req)?;
     if is_fixed_buf(req) && req.held_buf.is_none() {
         import_fixed(st, req)?;
     }
-    if mode == if is_write(req) { libc::O_RDONLY } else { libc::O_WRONLY } {
-        return Err(Errno::EBADF);
-    }
-    if req.sqe.op_flags & !KNOWN != 0 {
-        return Err(Errno::EOPNOTSUPP);
-    }
+    rwrules::check_mode(req, is_write(req))?;
+    rwrules::check_flags(req, is_write(req))?;
     if req.sqe.op_flags & HIPRI != 0 && !st.setup_has(raw::IORING_SETUP_IOPOLL) {
         return Err(Errno::EINVAL);
     }
@@ -368,17 +364,22 @@ fn issue_at(st: &mut State, req: &mut Req, attempt: Attempt) -> Outcome {
         && let Err(e) = import_fixed(st, req)
     {
         // The file comes first.
-        return Outcome::err(sys::fcntl(req.fd(), libc::F_GETFD, 0).err().unwrap_or(e));
+        return Outcome::err(rwrules::check_open(req).err().unwrap_or(e));
     }
     if attempt == Attempt::First && may_be_direct(st, req) && req.sqe.op_flags & RWF_NOWAIT == 0 {
         hold_buf(st, req);
         return Outcome::Punt(Class::Bounded);
     }
     let result = match transfer_anywhere(req, RWF_NOWAIT) {
+        Ok(0) if left(req) == 0 => return settle_empty(st, req),
         Ok(n) => return after_progress(st, req, n),
         Err(e) => e,
     };
     match result {
+        Errno::EINVAL if req.done == 0 => {
+            let first = attempt == Attempt::First;
+            hold_to_wait(st, req, |req| rwrules::invalid(req, is_write(req), first))
+        }
         Errno::EAGAIN => would_block(st, req, false),
         Errno::EOPNOTSUPP => would_block(st, req, true),
         Errno::EINTR => {
@@ -386,6 +387,35 @@ fn issue_at(st: &mut State, req: &mut Req, attempt: Attempt) -> Outcome {
             Outcome::Punt(Class::Bounded)
         }
         e => finish_err(req, e),
+    }
+}
+
+#[cold]
+fn settle_empty(st: &State, req: &mut Req) -> Outcome {
+    if req.done > 0 {
+        return Outcome::Done(req.done as i32, 0);
+    }
+    hold_to_wait(st, req, |req| rwrules::empty(req, is_write(req)))
+}
+
+/// Keeps the registered buffer if the outcome is that the request goes on.
+fn hold_to_wait(st: &State, req: &mut Req, decide: impl FnOnce(&mut Req) -> Outcome) -> Outcome {
+    let outcome = decide(req);
+    if !matches!(outcome, Outcome::Done(..)) {
+        hold_buf(st, req);
+    }
+    outcome
+}
+
+/// As [`transfer_anywhere`] where it may block: a file without the vectored calls minds no flags.
+fn transfer_blocking(req: &mut Req) -> Result<usize, Errno> {
+    match transfer_anywhere(req, 0) {
+        Err(Errno::EOPNOTSUPP) if rwrules::is_indifferent(req) => {
+            req.sqe.op_flags = 0;
+            transfer_anywhere(req, 0)
+        }
+        Ok(0) if left(req) == 0 && req.done == 0 => rwrules::empty_call(req, is_write(req)),
+        other => other,
     }
 }
 
@@ -441,7 +471,9 @@ fn would_block(st: &mut State, req: &mut Req, unsupported: bool) -> Outcome {
     let user_nowait = req.sqe.op_flags & RWF_NOWAIT != 0;
     if is_storage(req) {
         if user_nowait {
-            let e = if unsupported { Errno::EOPNOTSUPP } else { Errno::EAGAIN };
+            // A file system that cannot write so says that it would have to wait.
+            let refused = unsupported && !is_write(req);
+            let e = if refused { Errno::EOPNOTSUPP } else { Errno::EAGAIN };
             return finish_err(req, e);
         }
         hold_buf(st, req);
@@ -452,7 +484,7 @@ fn would_block(st: &mut State, req: &mut Req, unsupported: bool) -> Outcome {
         // No non-blocking form for this file: do it when it is ready, as the kernel does.
         if sys::poll_now(req.fd(), events) != 0 {
             req.sqe.op_flags &= !RWF_NOWAIT;
-            return match transfer_anywhere(req, 0) {
+            return match transfer_blocking(req) {
                 Ok(n) => after_progress(st, req, n),
                 Err(Errno::EAGAIN) => finish_err(req, Errno::EAGAIN),
                 Err(e) => finish_err(req, e),
@@ -473,7 +505,7 @@ fn would_block(st: &mut State, req: &mut Req, unsupported: bool) -> Outcome {
 fn run(req: &mut Req, interrupt: &Interrupt) -> i32 {
     let storage = is_storage(req);
     loop {
-        match retry_eintr(interrupt, || transfer_anywhere(req, 0)) {
+        match retry_eintr(interrupt, || transfer_blocking(req)) {
             Ok(n) => {
                 let wanted = left(req);
                 advance(req, n as u64);
@@ -513,7 +545,10 @@ fn multishot_issue(st: &mut State, req: &mut Req, attempt: Attempt) -> Outcome {
             return Outcome::err(Errno::EBADFD);
         }
         if st.kbuf.peek(group, 0).is_none() {
-            return Outcome::err(Errno::ENOBUFS);
+            let pollable = rwrules::can_poll(req.fd());
+            let e =
+                pollable.map_or_else(|e| e, |yes| if yes { Errno::ENOBUFS } else { Errno::EBADFD });
+            return Outcome::err(e);
         }
         // Whether the file can be polled, which it must, shows when it is armed: that comes first, and
         // with it the question whether there is something to read already.

@@ -15,6 +15,9 @@ const PAGE: u64 = 4096;
 
 /// Checks one buffer as the kernel does when it pins it: `None` for an empty slot.
 fn check(iov: IoVec) -> Result<Option<FixedBuf>, Errno> {
+    if iov.len > isize::MAX as u64 {
+        return Err(Errno::EINVAL);
+    }
     if iov.base == 0 {
         return if iov.len == 0 { Ok(None) } else { Err(Errno::EFAULT) };
     }

@@ -1,9 +1,11 @@
 //! PROBE, EVENTFD, worker limits and affinity, the wait clock.
+#![allow(unsafe_code)]
 
 use super::arg::Arg;
 use crate::ops::msg;
 use crate::optable::definition;
 use crate::state::{EventFd, State};
+use crate::sys::{self, sys};
 use crate::{eventfds, fds, usercopy};
 use soloring_abi::{Errno, Opcode, ProbeOp, Sqe, op, raw};
 
@@ -42,12 +44,15 @@ pub fn eventfd(st: &mut State, arg: Arg, async_only: bool) -> Result<i32, Errno>
     if arg.nr != 1 {
         return Err(Errno::EINVAL);
     }
-    let fd: i32 = usercopy::read(arg.at)?;
     if st.eventfd.is_some() {
         return Err(Errno::EBUSY);
     }
+    let fd: i32 = usercopy::read(arg.at)?;
     if fds::is_private(fd) || fds::ring_id(fd).is_some() {
         return Err(Errno::EINVAL);
+    }
+    if !sys::is_open(fd) {
+        return Err(Errno::EBADF);
     }
     let own = fds::dup_private(fd)?;
     if !eventfds::is_eventfd(own) {
@@ -78,11 +83,18 @@ pub fn max_workers(st: &mut State, arg: Arg) -> Result<i32, Errno> {
     Ok(0)
 }
 
+/// Bytes of a set of all CPUs that this kernel can have; it reads no more.
+fn mask_bytes() -> usize {
+    let mut set = [0u64; 128];
+    // SAFETY: writes at most the set's length to our stack, and says how much that was.
+    unsafe { sys!(sched_getaffinity, 0, size_of_val(&set), set.as_mut_ptr()) }.unwrap_or(128)
+}
+
 pub fn iowq_affinity(st: &mut State, arg: Arg) -> Result<i32, Errno> {
     if arg.at == 0 || arg.nr == 0 {
         return Err(Errno::EINVAL);
     }
-    let mask: Vec<u8> = usercopy::read_vec(arg.at, arg.nr.min(128) as usize)?;
+    let mask: Vec<u8> = usercopy::read_vec(arg.at, (arg.nr as usize).min(mask_bytes()))?;
     st.wq.set_affinity(Some(&mask)).map_err(Errno)?;
     Ok(0)
 }

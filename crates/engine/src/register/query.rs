@@ -35,7 +35,7 @@ fn query_one(at: u64) -> Result<u64, Errno> {
     let (operation, size) = (rest[0], rest[1] as usize);
     let used = size.min(ANSWER);
     let clean = rest[2..].iter().all(|w| *w == 0) && used != 0;
-    let mut bytes = vec![0u8; size.min(4096)];
+    let mut bytes = vec![0u8; used];
     let (result, len) = if operation != OPCODES {
         (Errno::EOPNOTSUPP.neg(), 0)
     } else if !clean {
@@ -46,6 +46,10 @@ fn query_one(at: u64) -> Result<u64, Errno> {
         (0, used)
     };
     usercopy::write_slice(data, &bytes)?;
+    // What the program has room for beyond the answer is cleared.
+    for at in (used..size).step_by(4096) {
+        usercopy::write_slice(data + at as u64, &[0u8; 4096][..(size - at).min(4096)])?;
+    }
     usercopy::write_slice(at + 20, &[len as u32, result as u32])?;
     Ok(next)
 }
