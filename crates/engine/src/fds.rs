@@ -4,7 +4,7 @@
 //! hold) has a number from [`base`] on, close-on-exec. A table indexed by descriptor says which is which.
 #![allow(unsafe_code)]
 
-use crate::sys;
+use crate::{softlimit, sys};
 use soloring_abi::Errno;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -31,28 +31,6 @@ unsafe impl Send for Table {}
 // SAFETY: as above.
 unsafe impl Sync for Table {}
 
-fn limits() -> (u64, u64) {
-    let mut lim = libc::rlimit { rlim_cur: 1024, rlim_max: 4096 };
-    // SAFETY: prlimit64 on ourselves writes one rlimit on our stack.
-    let _ = unsafe { sys::sys!(prlimit64, 0, libc::RLIMIT_NOFILE, 0usize, &raw mut lim) };
-    (lim.rlim_cur, lim.rlim_max)
-}
-
-/// The soft RLIMIT_NOFILE, in descriptors.
-pub fn soft_limit() -> u64 {
-    limits().0
-}
-
-fn raise_soft_limit(base: i32) {
-    let (soft, hard) = limits();
-    let wanted = (base as u64 + 65536).min(hard);
-    if soft < wanted && soft <= base as u64 + 64 {
-        let lim = libc::rlimit { rlim_cur: wanted, rlim_max: hard };
-        // SAFETY: prlimit64 reads one rlimit on our stack.
-        let _ = unsafe { sys::sys!(prlimit64, 0, libc::RLIMIT_NOFILE, &raw const lim, 0usize) };
-    }
-}
-
 /// The first number of ours under a hard limit of `hard` descriptors: far above any program's where there is
 /// room, else the upper part of what there is. A ring takes about five.
 fn base_below(hard: usize) -> i32 {
@@ -66,12 +44,11 @@ fn base_below(hard: usize) -> i32 {
 fn table() -> &'static Table {
     static TABLE: OnceLock<Table> = OnceLock::new();
     TABLE.get_or_init(|| {
-        let hard = limits().1.clamp(8, 1 << 20) as usize;
+        let hard = softlimit::hard().clamp(8, 1 << 20) as usize;
         // The whole process tree shares one base: the filter that is inherited over exec names it.
         let inherited = std::env::var("SOLORING_FD_BASE").ok().and_then(|v| v.parse::<i32>().ok());
         let base =
             inherited.filter(|b| (3..1 << 20).contains(b)).unwrap_or_else(|| base_below(hard));
-        raise_soft_limit(base);
         let len = hard.max(base as usize + 4096);
         // SAFETY: a fresh anonymous mapping, zeroed, never unmapped: `len` words that are only ever
         // accessed as atomics. Pages are touched only where descriptors of ours are.
@@ -197,20 +174,35 @@ fn dup_anywhere(fd: i32) -> Result<i32, Errno> {
 
 /// A duplicate in our range.
 fn dup_high(fd: i32) -> Result<i32, Errno> {
-    let dup = || sys::dup_from(fd, base());
-    let high = dup().or_else(|errno| {
-        if errno == Errno::EBADF {
-            return Err(errno);
-        }
-        // The program lowered RLIMIT_NOFILE below our range, or the range is full.
-        raise_soft_limit(base());
-        dup().map_err(|_| Errno::EMFILE)
-    })?;
+    let high = dup_from(fd, base())?;
     if (high as usize) < table().len {
         return Ok(high);
     }
     sys::close(high);
     Err(Errno::EMFILE)
+}
+
+/// A duplicate numbered from `min` on, which is in our range, whatever the program's soft limit is.
+///
+/// # Errors
+/// EBADF; EMFILE.
+pub fn dup_from(fd: i32, min: i32) -> Result<i32, Errno> {
+    let dup = || sys::dup_from(fd, min);
+    let made = if softlimit::below(base()) { Err(Errno::EINVAL) } else { dup() };
+    match made {
+        Err(Errno::EINVAL | Errno::EMFILE) => {
+            softlimit::lifted(base(), dup).map_err(|errno| match errno {
+                Errno::EBADF => errno,
+                _ => Errno::EMFILE,
+            })
+        }
+        made => made,
+    }
+}
+
+/// The soft RLIMIT_NOFILE that the program has, in descriptors.
+pub fn soft_limit() -> u64 {
+    softlimit::own(base())
 }
 
 /// A private duplicate of the program's `fd`.

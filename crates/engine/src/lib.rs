@@ -7,6 +7,7 @@ mod usercopy;
 mod pinning;
 mod childinfo;
 mod futexwait;
+mod softlimit;
 mod fds;
 mod eventfds;
 mod counts;

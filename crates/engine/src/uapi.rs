@@ -10,7 +10,9 @@ use crate::region::OFF_REGION;
 use crate::register::{Arg, check_opcode, register, register_blind};
 use crate::registry;
 use crate::ringfds;
-use crate::{clone, closes, counts, direct, exit, fds, inspect, ringtable, setup, shared, sys};
+use crate::{
+    clone, closes, counts, direct, exit, fds, inspect, ringtable, setup, shared, softlimit, sys,
+};
 use soloring_abi::{Errno, Params, raw};
 use soloring_lock::LockStats;
 use soloring_ringmem::{OFF_CQ_RING, OFF_SQ_RING, OFF_SQES};
@@ -132,6 +134,17 @@ pub fn only_high_numbers() {
     fds::only_high_numbers();
 }
 
+/// The soft RLIMIT_NOFILE that the program is to see where the kernel says `soft` and `hard`: ours is raised for the
+/// length of a duplication.
+pub fn soft_limit_told(soft: u64, hard: u64) -> u64 {
+    softlimit::told(fds::base(), soft, hard)
+}
+
+/// The program has set its soft RLIMIT_NOFILE.
+pub fn note_soft_limit(soft: u64) {
+    softlimit::note(soft);
+}
+
 /// First descriptor number of ours, fixed for the life of the process tree.
 pub fn fd_base() -> i32 {
     fds::base()
@@ -229,7 +242,7 @@ pub fn ring_close(fd: i32) -> Option<isize> {
 /// high like all of ours. `None` when `fd` is no ring.
 pub fn ring_dup(fd: i32, min_fd: i32, cloexec: bool) -> Option<isize> {
     let id = fds::ring_id(fd)?;
-    let new = match sys::dup_from(fd, min_fd.max(fds::base())) {
+    let new = match fds::dup_from(fd, min_fd.max(fds::base())) {
         Ok(new) => new,
         Err(e) => return Some(e.neg() as isize),
     };

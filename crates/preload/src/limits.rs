@@ -1,8 +1,8 @@
 //! `setrlimit`, `getrlimit`, `prlimit` for the number of descriptors: ours stay within the hard limit.
 //!
 //! Ring descriptors are numbers at and above the base. A program that lowers its hard limit below them could
-//! never get another ring. The soft limit is the program's to set; the engine steps over it where it
-//! must. So a hard limit below the room for rings is remembered, told back, and not carried out.
+//! never get another ring. The soft limit is the program's: the engine raises it for the length of a
+//! duplication, which must not be seen here. So a hard limit below the room for rings is remembered, told back, and not carried out.
 #![allow(unsafe_code)]
 
 use crate::next::{missing, next};
@@ -52,10 +52,12 @@ unsafe fn prlimit_files((pid, resource, new, old): Prlimit) -> c_int {
         }
         let told = if set.rlim_max == wanted.rlim_max { u64::MAX } else { wanted.rlim_max };
         BELIEVED_MAX.store(told, Relaxed);
+        uapi::note_soft_limit(wanted.rlim_cur);
     }
     // SAFETY: as the caller promises.
     if let Some(old) = unsafe { old.as_mut() } {
         *old = before;
+        old.rlim_cur = uapi::soft_limit_told(before.rlim_cur, before.rlim_max);
         old.rlim_max = before.rlim_max.min(believed);
     }
     0

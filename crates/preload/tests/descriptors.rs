@@ -23,6 +23,8 @@ cases! {
     vfork_sweep "vfork-sweep";
     hidden "hidden";
     small_limit "small-limit";
+    own_limit "own-limit";
+    executable "executable";
     sent "sent";
 }
 

@@ -102,7 +102,7 @@ impl Mapping {
     /// Maps `len` bytes of the region, from byte `from` on, for the program, as mmap(2) on the ring file would.
     ///
     /// # Errors
-    /// EINVAL for a private mapping or when there is no file; what mmap(2) gives otherwise.
+    /// EPERM for an executable mapping, EINVAL for a private one or when there is no file; what mmap(2) gives otherwise.
     ///
     /// # Safety
     /// With MAP_FIXED in `flags` the program's pages at `addr` are replaced, as with mmap(2) itself.
@@ -114,6 +114,9 @@ impl Mapping {
         flags: i32,
         from: u64,
     ) -> Result<usize, Errno> {
+        if prot & libc::PROT_EXEC != 0 {
+            return Err(Errno::EPERM);
+        }
         if self.memfd < 0 {
             return Err(Errno::EINVAL);
         }

@@ -263,6 +263,49 @@ static void small_limit(void) {
     for (int i = 0; i < 8; i++) CHECK(ring_works(&r[i]) && ring_close(&r[i]) == 0);
 }
 
+// The soft limit is the program's: asked for in any way, kept by open(2), and handed on to children.
+static void own_limit(void) {
+    struct rlimit l;
+    struct ring r[4];
+    CHECK(getrlimit(RLIMIT_NOFILE, &l) == 0 && l.rlim_max > 200);
+    for (int soft = 100; soft <= 200; soft += 100) {
+        l.rlim_cur = soft;
+        CHECK(setrlimit(RLIMIT_NOFILE, &l) == 0);
+        for (int i = 0; i < 4; i++) CHECK(ring_open(&r[i], i % 2 ? LIBC : VARIABLE, 4, 0) > 2 && ring_works(&r[i]));
+        struct rlimit now, raw_now;
+        CHECK(getrlimit(RLIMIT_NOFILE, &now) == 0 && now.rlim_cur == soft && now.rlim_max == l.rlim_max);
+        CHECK(prlimit(0, RLIMIT_NOFILE, NULL, &now) == 0 && now.rlim_cur == soft);
+        CHECK(raw(SYS_prlimit64, 0, RLIMIT_NOFILE, 0, (long)&raw_now, 0, 0) == 0 && raw_now.rlim_cur == soft);
+        CHECK(sysconf(_SC_OPEN_MAX) == soft && getdtablesize() == soft);
+        char command[64];
+        snprintf(command, sizeof command, "[ \"$(ulimit -Sn)\" = %d ]", soft);
+        CHECK(system(command) == 0);
+        int last = -1, fd;
+        while ((fd = open("/dev/null", O_RDONLY | O_CLOEXEC)) >= 0) last = fd;
+        CHECK(errno == EMFILE && last == soft - 1);
+        CHECK(fcntl(0, F_DUPFD, soft) == -1 && errno == EINVAL);
+        for (int i = 3; i < soft; i++) {
+            int ring = 0;
+            for (int j = 0; j < 4; j++) ring |= r[j].fd == i;
+            if (!ring) close(i);
+        }
+        for (int i = 0; i < 4; i++) CHECK(ring_works(&r[i]) && ring_close(&r[i]) == 0);
+    }
+}
+
+// Ring memory holds no code.
+static void executable(void) {
+    struct ring r;
+    CHECK(ring_open(&r, VARIABLE, 4, 0) > 2);
+    static const long areas[] = {0, 0x8000000, 0x10000000};
+    for (int i = 0; i < 3; i++)
+        for (int flags = MAP_SHARED; flags <= MAP_PRIVATE; flags++) {
+            void *at = mmap(NULL, 4096, PROT_READ | PROT_EXEC, flags, r.fd, areas[i]);
+            CHECK(at == MAP_FAILED && errno == EPERM);
+        }
+    CHECK(ring_works(&r) && ring_close(&r) == 0);
+}
+
 int main(int argc, char **argv) {
     CHECK(argc >= 2);
     if (!strcmp(argv[1], "duplicates")) { duplicates(VARIABLE); duplicates(LIBC); }
@@ -276,6 +319,8 @@ int main(int argc, char **argv) {
     else if (!strcmp(argv[1], "sent")) sent();
     else if (!strcmp(argv[1], "closed-silently")) { signal(SIGPIPE, SIG_IGN); closed_silently(); }
     else if (!strcmp(argv[1], "small-limit")) small_limit();
+    else if (!strcmp(argv[1], "own-limit")) own_limit();
+    else if (!strcmp(argv[1], "executable")) executable();
     else return 2;
     return 0;
 }
