@@ -145,6 +145,28 @@ fn the_demo_ends_well_and_leaves_nothing_behind() {
     assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
 }
 
+/// Under a small limit on descriptors the demo makes fewer connections, or says what the limit is.
+#[test]
+fn the_demo_fits_into_the_descriptor_limit() {
+    let demo = |limit: u32| {
+        let script = format!(
+            "ulimit -n {limit} && exec {} demo --copy-mib 1 --round-trips 2 --timers 5",
+            env!("CARGO_BIN_EXE_soloring")
+        );
+        Command::new("sh").args(["-c", &script]).output().unwrap()
+    };
+    for (limit, connections) in [(128, "9 connections"), (256, "52 connections")] {
+        let output = demo(limit);
+        let said = String::from_utf8_lossy(&output.stdout);
+        assert!(output.status.success() && said.contains(connections), "{limit}: {said}");
+    }
+    let output = demo(64);
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{error}");
+    assert_eq!(error.lines().count(), 1, "{error}");
+    assert!(error.contains("(ulimit -n) is 64"), "{error}");
+}
+
 #[test]
 fn a_demo_that_is_interrupted_leaves_nothing_behind() {
     let dir = tempfile::tempdir().unwrap();

@@ -1,4 +1,5 @@
 //! `soloring demo`: the kernel's ring denied, an ordinary io_uring program on ours, every result checked.
+#![allow(unsafe_code)]
 
 pub mod client;
 mod report;
@@ -23,9 +24,9 @@ pub struct Args {
     /// Size of the file to copy, in MiB
     #[arg(long, default_value_t = 128, value_parser = clap::value_parser!(u64).range(1..=65536))]
     copy_mib: u64,
-    /// Simultaneous TCP connections
-    #[arg(long, default_value_t = 200, value_parser = clap::value_parser!(u32).range(1..=10000))]
-    connections: u32,
+    /// Simultaneous TCP connections: 200, or as many as the limit on descriptors allows
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=10000))]
+    connections: Option<u32>,
     /// Messages on each connection
     #[arg(long, default_value_t = 200, value_parser = clap::value_parser!(u32).range(1..=1000000))]
     round_trips: u32,
@@ -34,8 +35,17 @@ pub struct Args {
     timers: u32,
 }
 
+/// Connections when none are asked for.
+const CONNECTIONS: u32 = 200;
+/// Descriptors of the client that are not connections: streams, files, the listener, its rings with what belongs to
+/// each, and room above the first number of ours.
+const OTHER_FILES: u64 = 100;
+/// Descriptors of a connection: its two ends, and a duplicate while a worker waits in connect.
+const FILES_EACH: u64 = 3;
+
 pub fn main(args: Args) -> Result<ExitCode> {
     let start = Instant::now();
+    let connections = connections(args.connections, raise_files())?;
     let dir = tempfile::Builder::new()
         .prefix("soloring-demo-")
         .tempdir()
@@ -49,7 +59,7 @@ pub fn main(args: Args) -> Result<ExitCode> {
 
     out::line("2. The same client, unmodified, under `soloring run --deny-kernel`\n")?;
     let stats_file = dir.path().join("stats");
-    let parts = serve(&args, dir.path(), &stats_file)?;
+    let parts = serve(&args, connections, dir.path(), &stats_file)?;
     let stats = stats::read(&stats_file)?;
     let wanted = totals(&parts);
     served_by_us(&wanted, &stats)?;
@@ -60,6 +70,31 @@ pub fn main(args: Args) -> Result<ExitCode> {
         start.elapsed().as_secs_f64()
     ))?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Raises the limit on descriptors as far as this process may, for the client too, as a server does.
+/// Returns the limit.
+fn raise_files() -> u64 {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: the calls write and read one structure on the stack.
+    unsafe {
+        libc::getrlimit(libc::RLIMIT_NOFILE, &mut limit);
+        let raised = libc::rlimit { rlim_cur: limit.rlim_max, ..limit };
+        if libc::setrlimit(libc::RLIMIT_NOFILE, &raised) == 0 { raised } else { limit }.rlim_cur
+    }
+}
+
+/// How many connections to make with this limit on descriptors.
+fn connections(asked: Option<u32>, files: u64) -> Result<u32> {
+    let room = files.saturating_sub(OTHER_FILES) / FILES_EACH;
+    let wanted = asked.unwrap_or(CONNECTIONS.min(room.max(1) as u32));
+    if u64::from(wanted) > room {
+        let needed = OTHER_FILES + FILES_EACH * u64::from(wanted);
+        bail!(
+            "{wanted} connections take {needed} descriptors, and the limit (ulimit -n) is {files}"
+        );
+    }
+    Ok(wanted)
 }
 
 /// Starts the client with the kernel's ring denied and nothing in its place; returns what it says.
@@ -79,10 +114,10 @@ fn refusal() -> Result<String> {
 }
 
 /// Runs the client on our ring and shows each part as it ends.
-fn serve(args: &Args, dir: &Path, stats_file: &Path) -> Result<Vec<Part>> {
+fn serve(args: &Args, connections: u32, dir: &Path, stats_file: &Path) -> Result<Vec<Part>> {
     let numbers = [
         args.copy_mib.to_string(),
-        args.connections.to_string(),
+        connections.to_string(),
         args.round_trips.to_string(),
         args.timers.to_string(),
     ];
