@@ -160,7 +160,7 @@ fn preload_path() -> Result<PathBuf, Refused> {
     let places = [dir.join("deps"), dir.to_owned(), dir.join("../lib/soloring")];
     places.iter().find_map(|place| place.join(OBJECT).canonicalize().ok()).ok_or_else(|| {
         Refused::cannot(format_args!(
-            "{OBJECT} is not beside {}; {} can name it",
+            "{OBJECT} is neither beside {} nor in ../lib/soloring: scripts/install.sh installs both, and {} can name it",
             own.display(),
             environment::PRELOAD_PATH
         ))

@@ -150,11 +150,50 @@ fn small_descriptor_limits() {
     }
 }
 
+/// The limit on descriptors that the program has is the one that `run` was started with, and no other.
+#[test]
+fn the_descriptor_limit_stays_the_programs() {
+    let ask = "ulimit -Sn; ulimit -Hn";
+    let script =
+        format!("ulimit -Sn 200; {ask}; exec {SOLORING} run --deny-kernel -- sh -c '{ask}'");
+    let output = Command::new("sh").args(["-c", &script]).output().unwrap();
+    let said = text(&output.stdout);
+    let limits: Vec<_> = said.lines().collect();
+    assert!(limits.len() == 4 && limits[..2] == limits[2..], "{said}{}", text(&output.stderr));
+    assert_eq!(limits[0], "200");
+}
+
 #[test]
 fn a_missing_shared_object_is_one_line() {
     let output =
         command(&["--", "true"]).env("SOLORING_PRELOAD", "/nonexistent.so").output().unwrap();
     refused(&output, 126, "SOLORING_PRELOAD");
+}
+
+/// The installed folder works wherever it is moved to; the command alone says what it misses.
+#[test]
+fn an_installed_command_runs_programs() {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../scripts/install.sh");
+    let built = Path::new(SOLORING).parent().unwrap();
+    let at = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{}-install", std::process::id()));
+    let (first, moved) = (at.join("first"), at.join("moved"));
+    let install = |args: &[&Path]| Command::new(&script).args(args).output().unwrap();
+    assert_eq!(install(&[]).status.code(), Some(2));
+    let output = install(&[&first, built]);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    std::fs::rename(&first, &moved).unwrap();
+    let calls = compiled("calls", "calls-installed", &[]);
+    let run = |command: &Path| {
+        let args = ["run", "--deny-kernel", "--stats", "--"];
+        Command::new(command).args(args).arg(&calls).arg("until-full").output().unwrap()
+    };
+    let output = run(&moved.join("bin/soloring"));
+    let error = text(&output.stderr);
+    assert!(output.status.success() && error.contains("soloring:"), "{error}");
+    let alone = at.join("soloring");
+    std::fs::copy(SOLORING, &alone).unwrap();
+    refused(&run(&alone), 126, "scripts/install.sh");
+    std::fs::remove_dir_all(&at).unwrap();
 }
 
 /// The number that stands before `what` in the line of counts.
