@@ -1,9 +1,9 @@
 //! Catches the io_uring system calls of the running process, however they are issued.
 //!
 //! Three layers, from the net to the fast paths: a seccomp [`filter`] stops what it must see and a SIGSYS
-//! handler ([`sigsys`]) carries it out in process; call sites that can be are rewritten ([`patch`]) so that
-//! nothing stops there; and the preload crate interposes the C library's symbols with the bodies in
-//! [`calls`]. All three end in [`dispatch`], which calls `soloring_engine::uapi`.
+//! handler (`sigsys.rs`) carries it out in process; call sites that can be are rewritten ([`patch`]) so that
+//! nothing stops there; and the preload crate interposes the C library's symbols.
+//! All three end in [`dispatch`], which calls `soloring_engine::uapi`.
 //!
 //! What is not served, on purpose: static programs (they are answered ENOSYS below a dynamic one, see the
 //! command's `static_child.rs`), 32-bit and x32 callers (ENOSYS), threads made by raw `clone` without the C

@@ -10,7 +10,7 @@ pub enum LockMode {
     Biased,
     /// A mutex for the time being: foreign acquisitions were too many for the bias to pay.
     GivenUp,
-    /// A mutex because `SOLORING_LOCK=mutex` or [`crate::Policy::ForceMutex`] said so.
+    /// A mutex because `SOLORING_LOCK=mutex` or `Policy::ForceMutex` said so.
     Forced,
     /// A mutex because the kernel refuses `membarrier`.
     NoMembarrier,

@@ -6,7 +6,7 @@ use std::num::NonZeroU64;
 /// a lock that remembers a thread that has exited can never mistake another one for it.
 /// After `fork` the only thread of the child has the number of the thread that forked.
 ///
-/// Kept shifted, with the low [`ThreadToken::SHIFT`] bits free: the lock words put flags there.
+/// Kept shifted, with the low `SHIFT` bits free: the lock words put flags there.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct ThreadToken(NonZeroU64);
 

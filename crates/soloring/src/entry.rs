@@ -90,7 +90,7 @@ pub fn read_fixed(fd: RawFd, buf: *mut u8, len: u32, offset: u64, index: u16) ->
     Entry(Sqe { buf_index: index, ..new(Opcode::ReadFixed, fd, buf as u64, len, offset) })
 }
 
-/// As [`write`], from registered buffer `index`.
+/// As [`write()`], from registered buffer `index`.
 pub fn write_fixed(fd: RawFd, buf: *const u8, len: u32, offset: u64, index: u16) -> Entry {
     Entry(Sqe { buf_index: index, ..new(Opcode::WriteFixed, fd, buf as u64, len, offset) })
 }

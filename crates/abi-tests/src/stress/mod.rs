@@ -1,7 +1,7 @@
 //! The stress run: busy submitters on SINGLE_ISSUER rings, and everybody else who may touch a ring.
 //!
-//! Submitters ([`session`]) make rings, keep them busy and account for every completion; meanwhile other
-//! threads ([`foreign`]) wait in the same rings, try to register and to submit, send messages, read the
+//! Submitters (`session.rs`) make rings, keep them busy and account for every completion; meanwhile other
+//! threads (`foreign.rs`) wait in the same rings, try to register and to submit, send messages, read the
 //! statistics, and make and close rings of their own. [`beat`] ends a run that stands still.
 
 pub mod beat;
