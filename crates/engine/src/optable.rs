@@ -2,7 +2,7 @@
 
 use crate::ops::{
     OpDef, UNSUPPORTED, buffers, cancel, cmd, epoll, file, fs, futex, msg, net, nop, path, pipe,
-    poll, rw, slots, sock, splice, timeout, waitid, xattr,
+    poll, rw, rwmulti, slots, sock, splice, timeout, waitid, xattr,
 };
 use soloring_abi::Opcode;
 
@@ -36,7 +36,7 @@ const fn define(op: Opcode) -> OpDef {
         Opcode::RemoveBuffers => buffers::REMOVE_BUFFERS,
         Opcode::SendZc => net::SEND_ZC,
         Opcode::SendmsgZc => net::SENDMSG_ZC,
-        Opcode::ReadMultishot => rw::READ_MULTISHOT,
+        Opcode::ReadMultishot => rwmulti::READ_MULTISHOT,
         Opcode::ReadvFixed => rw::READV_FIXED,
         Opcode::WritevFixed => rw::WRITEV_FIXED,
         Opcode::Shutdown => sock::SHUTDOWN,

@@ -17,11 +17,8 @@ fn entry(arg: Arg, i: u32) -> Result<(u64, [u32; 2], u64), Errno> {
 }
 
 fn checked(ctx: &Ctx, opcode: u32, arg: Arg) -> Result<(), Errno> {
-    if arg.nr == 0 || arg.nr as usize > SLOTS {
-        return Err(Errno::EINVAL);
-    }
     drop(lock_for_register(ctx, opcode)?);
-    Ok(())
+    if arg.nr == 0 || arg.nr as usize > SLOTS { Err(Errno::EINVAL) } else { Ok(()) }
 }
 
 /// Registers rings; each entry's slot is chosen when it is -1 and written back. Returns how many.

@@ -1,6 +1,7 @@
 //! Refusals: which errno comes first when several would do, and inputs that no program should make.
 
 use crate::backend::Abi;
+use crate::families::bufring;
 use crate::res::{Res, err};
 use crate::ring::{Ring, params};
 use crate::sqe::{self, CURRENT, SqeExt, nop, op};
@@ -293,7 +294,53 @@ fn multishot_reads_look_at_the_file_first(abi: &Abi) {
     let null = sys::open("/dev/null", libc::O_RDWR);
     let read = |fd| op(Opcode::ReadMultishot, fd, 0, 0, 0).flag(sqe_flags::BUFFER_SELECT);
     check_eq!(ring.res(read(null)), err(EBADFD), "cannot be polled");
-    check_eq!(ring.res(read(sys::pipe().0)), err(libc::ENOBUFS), "has no buffers");
+    let (r, w) = sys::pipe();
+    check_eq!(ring.res(read(r)), err(libc::ENOBUFS), "has no buffers");
+    check_eq!(ring.res(read(place())), err(EBADF), "a place");
+    check_eq!(ring.res(read(null).with(|s| s.ioprio = 0x4000)), err(EINVAL), "ioprio");
+    let memory = sys::buffer(4096).as_ptr() as u64;
+    check_eq!(ring.res(bufring::provide(memory, 16, 1, 0, 0)), Res(0));
+    check_eq!(ring.res(read(w)), err(EBADF), "a write end");
+    check_eq!(ring.res(with_flags(read(r), 0x40)), err(EOPNOTSUPP), "rw_flags");
+}
+
+/// IOSQE_ASYNC takes no check away.
+fn workers_check_as_much(abi: &Abi) {
+    let mut ring = Ring::new(abi, 4);
+    let memory = sys::buffer(8192);
+    memory.fill(7);
+    let at = memory.as_ptr() as u64;
+    let fd = sys::file_with(b"a file's contents");
+    let read = |addr, len, index| sqe::read_fixed(fd, addr, len, 0, index).forced_async();
+    check_eq!(ring.res(read(at, 8, 0)), err(EFAULT), "no table");
+    let buffer = libc::iovec { iov_base: at as *mut _, iov_len: 8 };
+    check_eq!(ring.register(reg::IORING_REGISTER_BUFFERS as u32, &buffer, 1), Res(0));
+    check_eq!(ring.res(read(at, 9, 0)), err(EFAULT), "one over the end");
+    check_eq!(ring.res(read(at + 4096, 8, 0)), err(EFAULT), "elsewhere");
+    check_eq!(ring.res(read(at, 8, 1)), err(EFAULT), "no such buffer");
+    check!(memory.iter().all(|b| *b == 7), "nothing was written");
+    check_eq!(ring.res(read(at, 8, 0)), Res(8), "in place");
+    let mut buf = [0; 8];
+    for len in [0, 8] {
+        let flagged = with_flags(sqe::read(fd, &mut buf[..len], 0), 1 << 28).forced_async();
+        check_eq!(ring.res(flagged), err(EOPNOTSUPP), "rw_flags, {len} bytes");
+    }
+}
+
+/// A buffer is not taken by what fails before it is chosen.
+fn no_socket_takes_no_buffer(abi: &Abi) {
+    let mut ring = Ring::new(abi, 4);
+    let memory = sys::buffer(4096).as_ptr() as u64;
+    check_eq!(ring.res(bufring::provide(memory, 16, 1, 1, 5)), Res(0));
+    let null = sys::open("/dev/null", libc::O_RDWR);
+    let send = |fd, group| bufring::select(op(Opcode::Send, fd, 0, 0, 0), group);
+    let done = ring.run(send(null, 1));
+    check_eq!((done.res, done.flags), (err(ENOTSOCK), 0), "with a buffer");
+    check_eq!(ring.res(send(null, 9)), err(ENOTSOCK), "without a group");
+    check_eq!(ring.res(send(sys::unused_fd(), 1)), err(EBADF), "no file");
+    let (a, _b) = sys::socketpair(libc::SOCK_STREAM);
+    let done = ring.run(send(a, 1));
+    check_eq!((done.res, bufring::buffer_of(&done)), (Res(16), Some(5)), "it is still there");
 }
 
 fn poll_first_on_what_is_no_socket(abi: &Abi) {
@@ -346,6 +393,8 @@ family!["refusals", modes;
     setup_looks_at_the_affinity_late,
     iopoll_rings_wait_for_nothing,
     multishot_reads_look_at_the_file_first,
+    workers_check_as_much,
+    no_socket_takes_no_buffer,
     poll_first_on_what_is_no_socket,
     a_wild_cq_head_can_be_interrupted,
 ];

@@ -99,7 +99,8 @@ fn send_setup(req: &mut Req) -> Result<(), Errno> {
 
 fn sendmsg_prep(_: &mut State, req: &mut Req) -> Result<(), Errno> {
     check_len(req)?;
-    if how(req) & !raw::IORING_RECVSEND_POLL_FIRST != 0 {
+    // A message has a vector, whether it says so or not.
+    if how(req) & !(raw::IORING_RECVSEND_POLL_FIRST | raw::IORING_SEND_VECTORIZED) != 0 {
         return Err(Errno::EINVAL);
     }
     if req.sqe.off != 0 || req.sqe.file_index != 0 {

@@ -361,17 +361,25 @@ pub fn send(st: &mut State, req: &mut Req) -> Outcome {
     // A classic buffer is sent whole, whatever the request's length.
     let limit = if st.kbuf.is_ring(group) { req.sqe.len } else { 0 };
     let Some(buf) = st.kbuf.peek(group, limit) else { return no_send_buffers(st, req) };
-    req.cqe_flags = st.kbuf.commit(group, buf.len as u64);
     (req.sqe.addr, req.sqe.len) = (buf.addr, buf.len);
     if let AsyncData::Msg(msg) = &mut req.data {
         msg.iov.clear();
         msg.iov.push(IoVec { base: buf.addr, len: buf.len as u64 });
     }
-    sockio::send_chosen(req)
+    let outcome = sockio::send_chosen(req);
+    // What is no socket takes no buffer.
+    if ![Outcome::err(Errno::ENOTSOCK), Outcome::err(Errno::EBADF)].contains(&outcome) {
+        req.cqe_flags = st.kbuf.commit(group, buf.len as u64);
+    }
+    outcome
 }
 
 fn no_send_buffers(st: &State, req: &mut Req) -> Outcome {
     req.flags |= flag::FAIL;
+    // The socket comes before its buffer.
+    if let Err(e) = sockio::socket_option(req.fd(), libc::SO_TYPE) {
+        return Outcome::err(e);
+    }
     let exists = st.kbuf.get(req.sqe.buf_index).is_some();
     Outcome::err(if exists { Errno::ENOBUFS } else { Errno::ENOENT })
 }

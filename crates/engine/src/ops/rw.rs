@@ -4,7 +4,7 @@
 //! worker (writes hashed by inode), everything else waits for readiness.
 #![allow(unsafe_code)]
 
-use super::{Attempt, BASE, OpDef, Outcome, must_be_zero, no_run, retry_eintr, rwrules};
+use super::{Attempt, BASE, OpDef, Outcome, retry_eintr, rwrules};
 use crate::req::{AsyncData, File, Req, flag};
 use crate::state::State;
 use crate::sys::{self, FileKind, sys};
@@ -13,7 +13,7 @@ use soloring_abi::{Errno, IoVec, Opcode, raw, sqe_flags};
 use soloring_iowq::{Class, Interrupt};
 use std::sync::Arc;
 
-const RW: OpDef = OpDef {
+pub const RW: OpDef = OpDef {
     prep,
     issue,
     run,
@@ -34,22 +34,11 @@ pub const READ_FIXED: OpDef = OpDef { ..RW };
 pub const WRITE_FIXED: OpDef = OpDef { ..RW };
 pub const READV_FIXED: OpDef = OpDef { ..RW };
 pub const WRITEV_FIXED: OpDef = OpDef { ..RW };
-pub const READ_MULTISHOT: OpDef = OpDef {
-    prep: multishot_prep,
-    issue: multishot_issue,
-    run: no_run,
-    has_run: false,
-    buffer_select: true,
-    pollable: true,
-    ..RW
-};
 
 const UIO_MAXIOV: u32 = 1024;
 /// The most that one read or write transfers (MAX_RW_COUNT).
 const MAX_RW_COUNT: u64 = 0x7fff_f000;
-/// Reads in a row for one READ_MULTISHOT.
-const ROUNDS_MAX: u32 = 32;
-const RWF_NOWAIT: u32 = libc::RWF_NOWAIT as u32;
+pub const RWF_NOWAIT: u32 = libc::RWF_NOWAIT as u32;
 
 fn opcode(req: &Req) -> Opcode {
     Opcode::from_raw(req.sqe.opcode).expect("checked at submission")
@@ -68,7 +57,7 @@ fn is_vectored(req: &Req) -> bool {
 }
 
 /// Whether the buffer is a provided one.
-fn selects(req: &Req) -> bool {
+pub fn selects(req: &Req) -> bool {
     req.sqe.flags & sqe_flags::BUFFER_SELECT != 0
 }
 
@@ -79,7 +68,7 @@ fn is_fixed_buf(req: &Req) -> bool {
     )
 }
 
-fn prep(_: &mut State, req: &mut Req) -> Result<(), Errno> {
+pub fn prep(_: &mut State, req: &mut Req) -> Result<(), Errno> {
     let sqe = &req.sqe;
     if sqe.ioprio != 0 {
         // IOPRIO_CLASS: none, real-time (1), best effort (2), idle (3); levels 0 to 7.
@@ -101,7 +90,9 @@ fn prep(_: &mut State, req: &mut Req) -> Result<(), Errno> {
     }
     if is_vectored(req) {
         if sqe.len > UIO_MAXIOV {
-            return Err(Errno::EINVAL);
+            // More than the kernel would find memory for: it looks for that first, if only here.
+            let huge = is_fixed_buf(req) && sqe.len > 1 << 18;
+            return Err(if huge { Errno::ENOMEM } else { Errno::EINVAL });
         }
         if sqe.len > 0 {
             // The vector itself must be readable at submission, as the kernel imports it there.
@@ -199,7 +190,7 @@ fn transfer(req: &Req, extra_flags: u32) -> Result<usize, Errno> {
 }
 
 /// As [`transfer`], falling back to the current position for files that have no other.
-fn transfer_anywhere(req: &mut Req, extra_flags: u32) -> Result<usize, Errno> {
+pub fn transfer_anywhere(req: &mut Req, extra_flags: u32) -> Result<usize, Errno> {
     match transfer(req, extra_flags) {
         Err(Errno::ESPIPE) if !req.has(flag::STREAM) => {
             // A pipe ignores the offset, a socket refuses any but 0.
@@ -237,7 +228,11 @@ pub fn check_fixed_vector(st: &State, req: &Req, iov: &[IoVec]) -> Result<(), Er
 fn import_fixed(st: &State, req: &Req) -> Result<(), Errno> {
     match &req.data {
         AsyncData::Iov(iov) => check_fixed_vector(st, req, iov),
-        _ if is_vectored(req) => Ok(()),
+        // No vector at all; the buffer is looked up all the same.
+        _ if is_vectored(req) => {
+            let table = st.bufs.as_ref().ok_or(Errno::EFAULT)?;
+            table.get(req.sqe.buf_index as u32).map(drop).ok_or(Errno::EFAULT)
+        }
         _ => check_fixed(st, req, req.sqe.addr, req.sqe.len as u64),
     }
 }
@@ -290,8 +285,7 @@ fn check_rw_flags(st: &State, req: &Req) -> Result<(), Errno> {
     if is_fixed_buf(req) && req.held_buf.is_none() {
         import_fixed(st, req)?;
     }
-    rwrules::check_mode(req, is_write(req))?;
-    rwrules::check_flags(req, is_write(req))?;
+    rwrules::check_all(req, is_write(req))?;
     if req.sqe.op_flags & HIPRI != 0 && !st.setup_has(raw::IORING_SETUP_IOPOLL) {
         return Err(Errno::EINVAL);
     }
@@ -319,7 +313,7 @@ fn issue_select(st: &mut State, req: &mut Req, attempt: Attempt) -> Outcome {
         if woken && sys::poll_now(req.fd(), libc::POLLIN) == 0 {
             return Outcome::Arm(libc::POLLIN as u32);
         }
-        return Outcome::err(Errno::ENOBUFS);
+        return Outcome::err(rwrules::check_open(req).err().unwrap_or(Errno::ENOBUFS));
     };
     let before = (req.sqe.addr, req.sqe.len);
     (req.sqe.addr, req.sqe.len) = (buf.addr, buf.len);
@@ -341,11 +335,15 @@ fn issue_select(st: &mut State, req: &mut Req, attempt: Attempt) -> Outcome {
     outcome
 }
 
-/// Gives a request that goes straight to a worker its buffer, if it wants one.
+/// Sees to the buffer of a request that goes straight to a worker: checks a registered one, chooses a provided one.
 ///
 /// # Errors
-/// ENOBUFS.
+/// EFAULT, EBADF, ENOBUFS.
 pub fn select_for_worker(st: &mut State, req: &mut Req) -> Result<(), Errno> {
+    if is_fixed_buf(req) && req.held_buf.is_none() {
+        import_fixed(st, req).map_err(|e| rwrules::check_open(req).err().unwrap_or(e))?;
+        hold_fixed(st, req);
+    }
     if selects(req) && req.cqe_flags == 0 {
         let group = req.sqe.buf_index;
         let buf = st.kbuf.peek(group, req.sqe.len).ok_or(Errno::ENOBUFS)?;
@@ -459,7 +457,7 @@ fn short(st: &mut State, req: &mut Req, n: usize) -> Outcome {
     }
 }
 
-fn is_storage(req: &Req) -> bool {
+pub fn is_storage(req: &Req) -> bool {
     match req.file {
         File::Fixed { storage, .. } => storage,
         _ => sys::file_kind(req.fd()).is_ok_and(|k| k.is_storage()),
@@ -471,8 +469,8 @@ fn would_block(st: &mut State, req: &mut Req, unsupported: bool) -> Outcome {
     let user_nowait = req.sqe.op_flags & RWF_NOWAIT != 0;
     if is_storage(req) {
         if user_nowait {
-            // A file system that cannot write so says that it would have to wait.
-            let refused = unsupported && !is_write(req);
+            // A file system that knows the flag and cannot write so says that it would have to wait.
+            let refused = unsupported && !(is_write(req) && rwrules::knows_nowait(req));
             let e = if refused { Errno::EOPNOTSUPP } else { Errno::EAGAIN };
             return finish_err(req, e);
         }
@@ -504,6 +502,11 @@ fn would_block(st: &mut State, req: &mut Req, unsupported: bool) -> Outcome {
 /// Blocking form, on a worker: all of it for storage, one transfer for anything else.
 fn run(req: &mut Req, interrupt: &Interrupt) -> i32 {
     let storage = is_storage(req);
+    if req.sqe.op_flags != 0
+        && let Err(e) = rwrules::check_all(req, is_write(req))
+    {
+        return e.neg();
+    }
     loop {
         match retry_eintr(interrupt, || transfer_blocking(req)) {
             Ok(n) => {
@@ -523,68 +526,6 @@ fn run(req: &mut Req, interrupt: &Interrupt) -> i32 {
                 return req.done as i32;
             }
         }
-    }
-}
-
-fn multishot_prep(st: &mut State, req: &mut Req) -> Result<(), Errno> {
-    if !selects(req) {
-        return Err(Errno::EINVAL);
-    }
-    prep(st, req)?;
-    must_be_zero(&[req.sqe.addr, req.sqe.len as u64])?;
-    req.flags |= flag::MULTISHOT;
-    Ok(())
-}
-
-/// Reads as often as there is something, at most [`ROUNDS_MAX`] times before the others get their turn.
-fn multishot_issue(st: &mut State, req: &mut Req, attempt: Attempt) -> Outcome {
-    const POLLIN: u32 = libc::POLLIN as u32;
-    let group = req.sqe.buf_index;
-    if attempt == Attempt::First {
-        if is_storage(req) {
-            return Outcome::err(Errno::EBADFD);
-        }
-        if st.kbuf.peek(group, 0).is_none() {
-            let pollable = rwrules::can_poll(req.fd());
-            let e =
-                pollable.map_or_else(|e| e, |yes| if yes { Errno::ENOBUFS } else { Errno::EBADFD });
-            return Outcome::err(e);
-        }
-        // Whether the file can be polled, which it must, shows when it is armed: that comes first, and
-        // with it the question whether there is something to read already.
-        req.flags |= flag::REQUEUE;
-        return Outcome::Arm(POLLIN);
-    }
-    for _ in 0..ROUNDS_MAX {
-        let Some(buf) = st.kbuf.peek(group, 0) else {
-            let wanted = sys::poll_now(req.fd(), libc::POLLIN) != 0;
-            return if wanted { Outcome::err(Errno::ENOBUFS) } else { Outcome::Arm(POLLIN) };
-        };
-        (req.sqe.addr, req.sqe.len) = (buf.addr, buf.len);
-        let got = read_ready(req);
-        (req.sqe.addr, req.sqe.len) = (0, 0);
-        match got {
-            Ok(0) => return Outcome::Done(0, 0),
-            Ok(n) => {
-                let cflags = st.kbuf.commit(group, n as u64);
-                if !st.post_more(req.sqe.user_data, n as i32, cflags) {
-                    return Outcome::Done(n as i32, cflags);
-                }
-            }
-            Err(Errno::EAGAIN | Errno::EINTR) => return Outcome::Arm(POLLIN),
-            Err(e) => return Outcome::err(e),
-        }
-    }
-    req.flags |= flag::REQUEUE;
-    Outcome::Arm(POLLIN)
-}
-
-/// A read that does not block, also of a file that has no such form.
-fn read_ready(req: &mut Req) -> Result<usize, Errno> {
-    match transfer_anywhere(req, RWF_NOWAIT) {
-        Err(Errno::EOPNOTSUPP) if sys::poll_now(req.fd(), libc::POLLIN) == 0 => Err(Errno::EAGAIN),
-        Err(Errno::EOPNOTSUPP) => transfer_anywhere(req, 0),
-        other => other,
     }
 }
 

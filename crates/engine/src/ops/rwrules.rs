@@ -52,7 +52,7 @@ pub fn check_mode(req: &Req, write: bool) -> Result<i32, Errno> {
 /// # Errors
 /// EOPNOTSUPP, EINVAL.
 #[cold]
-pub fn check_flags(req: &Req, write: bool) -> Result<(), Errno> {
+fn check_flags(req: &Req, write: bool) -> Result<(), Errno> {
     let flags = req.sqe.op_flags;
     if flags & !KNOWN != 0 {
         return Err(Errno::EOPNOTSUPP);
@@ -68,10 +68,31 @@ pub fn check_flags(req: &Req, write: bool) -> Result<(), Errno> {
     Ok(())
 }
 
+/// What comes before the transfer when there are `rw_flags`.
+///
+/// # Errors
+/// EBADF, EOPNOTSUPP, EINVAL.
+#[cold]
+pub fn check_all(req: &Req, write: bool) -> Result<(), Errno> {
+    check_mode(req, write)?;
+    check_flags(req, write)
+}
+
 /// Whether a refused call may have been refused for flags that this file does not look at.
 #[cold]
 pub fn is_indifferent(req: &Req) -> bool {
     req.sqe.op_flags != 0 && req.sqe.op_flags & !INDIFFERENT == 0
+}
+
+/// Whether RWF_NOWAIT is one of the file's own: asked by a read behind its end, where nothing is. Who may only write
+/// is taken to have it.
+#[cold]
+pub fn knows_nowait(req: &Req) -> bool {
+    let mut byte = 0u8;
+    let (vector, pos) = ([&raw mut byte as usize, 1], i64::MAX - 1);
+    // SAFETY: writes at most a byte of our stack.
+    let tried = unsafe { sys!(preadv2, req.fd(), vector.as_ptr(), 1, pos, 0, libc::RWF_NOWAIT) };
+    tried != Err(Errno::EOPNOTSUPP)
 }
 
 /// The call gave EINVAL: for the offset, for the length, or because the file cannot be read (written) at all.
@@ -110,6 +131,10 @@ pub fn empty(req: &mut Req, write: bool) -> Outcome {
         Err(e) => return Outcome::err(e),
     };
     let format = kind.mode & libc::S_IFMT;
+    let nowait = req.sqe.op_flags & libc::RWF_NOWAIT as u32 != 0;
+    if nowait && kind.is_storage() && !knows_nowait(req) {
+        return Outcome::err(Errno::EOPNOTSUPP);
+    }
     let indifferent = [libc::S_IFDIR, libc::S_IFIFO].contains(&format) || kind.is_storage();
     if indifferent || write != kind.is_socket() {
         return Outcome::Done(0, 0);

@@ -40,9 +40,8 @@ fn find_input(st: &State, req: &Req) -> Result<Input, Errno> {
     if fds::is_private(fd) {
         return Err(Errno::EBADF);
     }
-    if fds::ring_id(fd).is_some() {
-        return Err(Errno::EINVAL);
-    }
+    // A ring's descriptor is a file without methods, as an epoll instance is.
+    let fd = if fds::ring_id(fd).is_some() { st.shared.epfd } else { fd };
     fds::dup_private(fd).map(|own| Input::Own(opdata::Own(own)))
 }
 
@@ -52,7 +51,11 @@ fn issue(st: &mut State, req: &mut Req, _: Attempt) -> Outcome {
         Err(e) => return Outcome::err(e),
     };
     if req.sqe.len == 0 {
-        return sys::fcntl(req.fd(), libc::F_GETFD, 0).map(|_| 0).into();
+        return if sys::is_open(req.fd()) {
+            Outcome::Done(0, 0)
+        } else {
+            Outcome::err(Errno::EBADF)
+        };
     }
     req.data = AsyncData::Splice(Box::new(input));
     req.flags |= flag::STABLE;

@@ -1,0 +1,90 @@
+//! READ_MULTISHOT: reads as often as there is something, each time into another provided buffer.
+
+use super::rw::{RW, RWF_NOWAIT, is_storage, prep, selects, transfer_anywhere};
+use super::{Attempt, OpDef, Outcome, must_be_zero, no_run, rwrules};
+use crate::req::{Req, flag};
+use crate::state::State;
+use crate::sys;
+use soloring_abi::Errno;
+
+pub const READ_MULTISHOT: OpDef = OpDef {
+    prep: multishot_prep,
+    issue: multishot_issue,
+    run: no_run,
+    has_run: false,
+    buffer_select: true,
+    pollable: true,
+    ioprio: false,
+    ..RW
+};
+
+/// Reads in a row for one READ_MULTISHOT.
+const ROUNDS_MAX: u32 = 32;
+
+fn multishot_prep(st: &mut State, req: &mut Req) -> Result<(), Errno> {
+    if !selects(req) {
+        return Err(Errno::EINVAL);
+    }
+    prep(st, req)?;
+    must_be_zero(&[req.sqe.addr, req.sqe.len as u64])?;
+    req.flags |= flag::MULTISHOT;
+    Ok(())
+}
+
+/// Reads as often as there is something, at most [`ROUNDS_MAX`] times before the others get their turn.
+fn multishot_issue(st: &mut State, req: &mut Req, attempt: Attempt) -> Outcome {
+    const POLLIN: u32 = libc::POLLIN as u32;
+    let group = req.sqe.buf_index;
+    if attempt == Attempt::First {
+        if let Err(e) = rwrules::check_open(req) {
+            return Outcome::err(e);
+        }
+        if is_storage(req) {
+            return Outcome::err(Errno::EBADFD);
+        }
+        if st.kbuf.peek(group, 0).is_none() {
+            let pollable = rwrules::can_poll(req.fd());
+            let e =
+                pollable.map_or_else(|e| e, |yes| if yes { Errno::ENOBUFS } else { Errno::EBADFD });
+            return Outcome::err(e);
+        }
+        if let Err(e) = rwrules::check_all(req, false) {
+            return Outcome::err(e);
+        }
+        // Whether the file can be polled, which it must, shows when it is armed: that comes first, and
+        // with it the question whether there is something to read already.
+        req.flags |= flag::REQUEUE;
+        return Outcome::Arm(POLLIN);
+    }
+    for _ in 0..ROUNDS_MAX {
+        let Some(buf) = st.kbuf.peek(group, 0) else {
+            let wanted = sys::poll_now(req.fd(), libc::POLLIN) != 0;
+            return if wanted { Outcome::err(Errno::ENOBUFS) } else { Outcome::Arm(POLLIN) };
+        };
+        (req.sqe.addr, req.sqe.len) = (buf.addr, buf.len);
+        let got = read_ready(req);
+        (req.sqe.addr, req.sqe.len) = (0, 0);
+        match got {
+            Ok(0) => return Outcome::Done(0, 0),
+            Ok(n) => {
+                let cflags = st.kbuf.commit(group, n as u64);
+                if !st.post_more(req.sqe.user_data, n as i32, cflags) {
+                    return Outcome::Done(n as i32, cflags);
+                }
+            }
+            Err(Errno::EAGAIN | Errno::EINTR) => return Outcome::Arm(POLLIN),
+            Err(e) => return Outcome::err(e),
+        }
+    }
+    req.flags |= flag::REQUEUE;
+    Outcome::Arm(POLLIN)
+}
+
+/// A read that does not block, also of a file that has no such form.
+fn read_ready(req: &mut Req) -> Result<usize, Errno> {
+    match transfer_anywhere(req, RWF_NOWAIT) {
+        Err(Errno::EOPNOTSUPP) if sys::poll_now(req.fd(), libc::POLLIN) == 0 => Err(Errno::EAGAIN),
+        Err(Errno::EOPNOTSUPP) => transfer_anywhere(req, 0),
+        other => other,
+    }
+}
