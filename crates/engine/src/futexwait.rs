@@ -46,9 +46,11 @@ const LEAVING: u32 = 2;
 const WOKEN: u32 = 3;
 const CANCELLED: u32 = 4;
 
-/// How long a worker is given to come to its parks, and to leave them. One that comes later waits directly, and
-/// misses wakes that come in between without a change of the value.
+/// How long a worker is given to leave its parks, and to come to them while there are as many as may be.
 const PATIENCE_NS: u64 = 100_000_000;
+/// How long a worker is given to come to its parks that only needs a processor. One that comes later waits directly, and
+/// misses wakes that come in between without a change of the value.
+const LONG_PATIENCE_NS: u64 = 3_000_000_000;
 
 /// One futex of the program's.
 #[derive(Clone, Copy, Debug)]
@@ -206,19 +208,19 @@ impl FutexWait {
     /// The submitter, once the wait is with a worker: returns when the waiter is queued.
     ///
     /// The caller holds the ring lock. It waits for the worker to come to its parks, which needs nothing from any
-    /// ring, and for a bounded time.
+    /// ring, and for a bounded time: a short one when `full` says that no worker is to be had before another wait ends.
     ///
     /// # Errors
     /// As [`FutexWait::compare`]: the wait should be withdrawn.
-    pub fn settle(&self) -> Result<(), Errno> {
+    pub fn settle(&self, full: &dyn Fn() -> bool) -> Result<(), Errno> {
         if self.is_movable() {
-            self.move_all()?;
+            self.move_all(full)?;
         }
         self.compare()
     }
 
-    fn move_all(&self) -> Result<(), Errno> {
-        let deadline = sys::now_ns(libc::CLOCK_MONOTONIC) + PATIENCE_NS;
+    fn move_all(&self, full: &dyn Fn() -> bool) -> Result<(), Errno> {
+        let begun = sys::now_ns(libc::CLOCK_MONOTONIC);
         let mut late = false;
         for (park, target) in self.parks.iter().zip(&*self.targets) {
             loop {
@@ -234,13 +236,16 @@ impl FutexWait {
                     Err(e) => return Err(e),
                 }
                 // Acquire: pairs with the worker's changes; only what it says matters here.
-                match self.stage.load(Ordering::Acquire) {
+                let stage = self.stage.load(Ordering::Acquire);
+                match stage {
                     QUEUED => sleep_while(&self.stage, QUEUED),
                     // Between its change of the stage and its sleep.
                     PARKED => yield_now(),
                     _ => return Ok(()),
                 }
-                late = sys::now_ns(libc::CLOCK_MONOTONIC) >= deadline;
+                let spent = sys::now_ns(libc::CLOCK_MONOTONIC) - begun;
+                late =
+                    spent >= LONG_PATIENCE_NS || spent >= PATIENCE_NS && stage == QUEUED && full();
             }
             // Release: pairs with the acquire in `sleep`.
             park.store(1, Ordering::Release);
@@ -338,4 +343,52 @@ fn sleep_while(stage: &AtomicU32, value: u32) {
 fn yield_now() {
     // SAFETY: no memory involved.
     let _ = unsafe { sys!(sched_yield) };
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use soloring_iowq::{Class, Config, Work, Wq};
+    use std::sync::Arc;
+    use std::time::{Duration, Instant};
+
+    fn wait_for(word: &AtomicU32) -> Arc<FutexWait> {
+        let target = Target { addr: word.as_ptr() as u64, value: 0, flags: SIZE_U32 | PRIVATE };
+        Arc::new(FutexWait::new(vec![target], u32::MAX, false))
+    }
+
+    /// A worker that gets no processor for a while.
+    struct Late {
+        wait: Arc<FutexWait>,
+        ended: std::sync::mpsc::Sender<i32>,
+    }
+
+    impl Work for Late {
+        fn run(self: Box<Self>, interrupt: &Interrupt) {
+            std::thread::sleep(Duration::from_millis(400));
+            let _ = self.ended.send(self.wait.sleep(interrupt));
+        }
+        fn cancelled(self: Box<Self>) {}
+        fn failed(self: Box<Self>, _: i32) {}
+    }
+
+    #[test]
+    fn a_worker_that_comes_late_is_queued_before_the_submission_returns() {
+        let word = AtomicU32::new(0);
+        let wait = wait_for(&word);
+        let workers = Wq::new(Config::for_ring(8));
+        let (ended, end) = std::sync::mpsc::channel();
+        let late = Late { wait: Arc::clone(&wait), ended };
+        workers.queue(Box::new(late), Class::Unbounded, None);
+        wait.settle(&|| workers.is_full(Class::Unbounded)).unwrap();
+        assert_eq!(wake(word.as_ptr() as u64, 5, u32::MAX, SIZE_U32 | PRIVATE), Ok(1));
+        assert_eq!(end.recv(), Ok(0));
+    }
+
+    #[test]
+    fn where_no_worker_can_come_the_submission_returns_soon() {
+        let begun = Instant::now();
+        wait_for(&AtomicU32::new(0)).settle(&|| true).unwrap();
+        assert!(begun.elapsed() < Duration::from_nanos(LONG_PATIENCE_NS));
+    }
 }

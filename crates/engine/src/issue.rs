@@ -164,7 +164,8 @@ fn settle(st: &mut State, slot: u32, def: &'static OpDef) -> bool {
     // Workers are called at the end of a submission otherwise.
     st.kick = false;
     st.wq.kick();
-    let Err(e) = punted(st.slab.get(slot)) else { return true };
+    let full = || st.wq.is_full(Class::Unbounded);
+    let Err(e) = punted(st.slab.get(slot), &full) else { return true };
     if !withdraw(st, slot, ticket) {
         return true;
     }

@@ -228,6 +228,14 @@ impl Wq {
         self.pool().lock().is_closed()
     }
 
+    /// Whether as many works of `class` run as may: one that is queued waits for one of them to end.
+    pub fn is_full(&self, class: Class) -> bool {
+        let _errno = ErrnoGuard::new();
+        let pool = self.pool();
+        let state = pool.lock();
+        state.counts().running[class as usize] >= state.limit[class as usize]
+    }
+
     pub fn stats(&self) -> Stats {
         let _errno = ErrnoGuard::new();
         let pool = self.pool();

@@ -97,8 +97,8 @@ fn run(req: &mut Req, interrupt: &Interrupt) -> i32 {
     kept(req).sleep(interrupt)
 }
 
-fn punted(stub: &Req) -> Result<(), Errno> {
-    kept(stub).settle()
+fn punted(stub: &Req, full: &dyn Fn() -> bool) -> Result<(), Errno> {
+    kept(stub).settle(full)
 }
 
 fn wake_issue(_: &mut State, req: &mut Req, _: Attempt) -> Outcome {

@@ -76,8 +76,8 @@ pub enum Attempt {
     Ready(u32),
 }
 
-/// A check of a request that changes nothing.
-pub type Check = fn(&Req) -> Result<(), Errno>;
+/// What the submitter does about a request that is with a worker; see [`OpDef::punted`].
+pub type Punted = fn(&Req, &dyn Fn() -> bool) -> Result<(), Errno>;
 
 /// The functions and properties of one opcode. Hot members first; a cache line each.
 #[repr(align(64))]
@@ -89,8 +89,8 @@ pub struct OpDef {
     /// Carries it out on a worker; may block. Never called when `issue` cannot say `Punt`.
     pub run: fn(&mut Req, &Interrupt) -> i32,
     /// Called once the request is with a worker, before the program goes on, with what is left of it in its slot. An
-    /// error ends the request.
-    pub punted: Option<Check>,
+    /// error ends the request. The function says whether the workers have all that they may have to do.
+    pub punted: Option<Punted>,
     /// Copies what the SQE points to, before the request outlives its submission (SUBMIT_STABLE).
     pub stabilise: fn(&mut Req) -> Result<(), Errno>,
     /// `sqe->fd` names a file.
