@@ -41,7 +41,7 @@ fn main() -> ExitCode {
     let mut kinds: BTreeMap<String, (usize, u64, String)> = BTreeMap::new();
     for seed in first..first + count {
         let abi = Abi::new(side, if seed % 2 == 0 { 0 } else { defer });
-        for text in mismatches(&abi, seed) {
+        for (_, text) in mismatches(&abi, seed, &[]) {
             // The kind: both outcomes and the operation.
             let end = text.find(" fd=").unwrap_or(text.len());
             let kind = kinds.entry(text[..end].to_string()).or_insert((0, seed, text));
