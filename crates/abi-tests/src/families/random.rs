@@ -11,6 +11,7 @@ use crate::sys;
 use crate::trace;
 use soloring_abi::raw::io_uring_register_op as reg;
 use soloring_abi::{Opcode, Sqe, raw, sqe_flags};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
 /// What one side's entries may name. Both sides get the same things in the same order.
@@ -398,6 +399,82 @@ fn bytes(abi: &Abi) {
     check_eq!(ring.run(nop().ud(9)).ud, 9, "the process is whole");
 }
 
+/// Words of an entry that are written over: all but the last.
+const WORDS: u32 = 14;
+
+/// As [`bytes`], while another thread writes over the words of all entries: what is taken is any mix of several.
+/// Halves of their addresses make no address that is somebody's.
+fn torn(abi: &Abi) {
+    sys::catch(libc::SIGPIPE);
+    for round in 0..4 {
+        let world = World::new();
+        let ring = Ring::with_flags(abi, 16, raw::IORING_SETUP_SUBMIT_ALL);
+        let tail = ring.word(ring.params.sq_off.tail);
+        let stop = AtomicBool::new(false);
+        for slot in 0..16 {
+            ring.set_array(slot, slot);
+        }
+        let words: Vec<&AtomicU32> =
+            (0..16 * WORDS).map(|i| ring.sqe_word(i / WORDS, i % WORDS * 4)).collect();
+        let (stop_ref, world) = (&stop, &world);
+        std::thread::scope(|s| {
+            s.spawn(move || {
+                let mut rng = fastrand::Rng::with_seed(round);
+                while !stop_ref.load(Ordering::Relaxed) {
+                    scribble(&mut rng, world, &words);
+                }
+            });
+            for i in 0..400 {
+                // Release pairs with the Acquire by which a ring reads its tail.
+                tail.store(tail.load(Ordering::Relaxed).wrapping_add(16), Ordering::Release);
+                let res = abi.enter(ring.fd, 16, 0, 0);
+                check!(!res.is_err() || res == err(libc::EBUSY), "enter {i} = {res}");
+                while ring.pop().is_some() {}
+            }
+            stop.store(true, Ordering::Relaxed);
+        });
+    }
+    let mut ring = Ring::new(abi, 8);
+    check_eq!(ring.run(nop().ud(9)).ud, 9, "the process is whole");
+}
+
+/// Writes some words of one random entry to a random place.
+fn scribble(rng: &mut fastrand::Rng, world: &World, slots: &[&AtomicU32]) {
+    let harmless = [0, 1, NOBODYS, u64::MAX];
+    let mut sqe = wild(rng, world);
+    [sqe.addr, sqe.off, sqe.addr3] = [(); 3].map(|()| harmless[rng.usize(..harmless.len())]);
+    sqe.pad2 = 0;
+    if sqe.opcode == Opcode::Madvise as u8 {
+        sqe.opcode = 0;
+    }
+    let first = sqe.opcode as u32 | (sqe.flags as u32) << 8 | (sqe.ioprio as u32) << 16;
+    let half = |word: u64| [word as u32, (word >> 32) as u32];
+    let ([o0, o1], [a0, a1], [t0, t1]) = (half(sqe.off), half(sqe.addr), half(sqe.addr3));
+    let group = sqe.buf_index as u32;
+    let words = [
+        first,
+        sqe.fd as u32,
+        o0,
+        o1,
+        a0,
+        a1,
+        sqe.len,
+        sqe.op_flags,
+        1,
+        0,
+        group,
+        sqe.file_index,
+        t0,
+        t1,
+    ];
+    let slot = rng.usize(..16) * WORDS as usize;
+    for (place, word) in slots[slot..].iter().zip(words) {
+        if rng.bool() {
+            place.store(word, Ordering::Relaxed);
+        }
+    }
+}
+
 /// Reaps until nothing more comes for a short while.
 fn drain(ring: &Ring) {
     for _ in 0..2000 {
@@ -439,4 +516,5 @@ family!["random", modes;
     entries_2,
     entries_3,
     bytes,
+    torn,
 ];

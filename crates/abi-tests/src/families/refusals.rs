@@ -197,6 +197,7 @@ fn places_are_no_open_files(abi: &Abi) {
     let by_fd = raw::IORING_ASYNC_CANCEL_FD;
     check_eq!(ring.res(sqe::cancel(0, fd, by_fd)), err(EBADF), "ASYNC_CANCEL");
     check_eq!(ring.res(op(Opcode::MsgRing, fd, 0, 5, 0)), err(EBADF), "MSG_RING");
+    check_eq!(ring.res(op(Opcode::UringCmd, fd, 0, 0, 0)), err(EBADF), "URING_CMD");
     let file = nop().with(|s| (s.fd, s.op_flags) = (fd, raw::IORING_NOP_FILE));
     check_eq!(ring.res(file), err(EBADF), "NOP");
 }

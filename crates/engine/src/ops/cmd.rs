@@ -44,6 +44,7 @@ fn issue(st: &mut State, req: &mut Req, attempt: Attempt) -> Outcome {
     match sys::file_kind(fd).map(|k| k.mode & libc::S_IFMT) {
         Ok(libc::S_IFSOCK) => {}
         Ok(libc::S_IFCHR) if is_null_device(fd) => return Outcome::Done(0, 0),
+        Ok(_) if !sys::is_open(fd) => return Outcome::err(Errno::EBADF),
         Ok(_) => return Outcome::err(Errno::EOPNOTSUPP),
         Err(e) => return Outcome::err(e),
     }
