@@ -198,6 +198,9 @@ fn places_are_no_open_files(abi: &Abi) {
     check_eq!(ring.res(sqe::cancel(0, fd, by_fd)), err(EBADF), "ASYNC_CANCEL");
     check_eq!(ring.res(op(Opcode::MsgRing, fd, 0, 5, 0)), err(EBADF), "MSG_RING");
     check_eq!(ring.res(op(Opcode::UringCmd, fd, 0, 0, 0)), err(EBADF), "URING_CMD");
+    // A failure that is told although success would not be.
+    let silent = op(Opcode::Fallocate, fd, 4096, 0, 0).skip();
+    check_eq!(ring.res(silent), err(EBADF), "FALLOCATE");
     let file = nop().with(|s| (s.fd, s.op_flags) = (fd, raw::IORING_NOP_FILE));
     check_eq!(ring.res(file), err(EBADF), "NOP");
 }
@@ -339,6 +342,8 @@ fn no_socket_takes_no_buffer(abi: &Abi) {
     check_eq!((done.res, done.flags), (err(ENOTSOCK), 0), "with a buffer");
     check_eq!(ring.res(send(null, 9)), err(ENOTSOCK), "without a group");
     check_eq!(ring.res(send(sys::unused_fd(), 1)), err(EBADF), "no file");
+    let recv = bufring::select(op(Opcode::Recv, null, 0, 0, 0), 9);
+    check_eq!(ring.res(recv), err(ENOTSOCK), "a receive without a group");
     let (a, _b) = sys::socketpair(libc::SOCK_STREAM);
     let done = ring.run(send(a, 1));
     check_eq!((done.res, bufring::buffer_of(&done)), (Res(16), Some(5)), "it is still there");

@@ -3,7 +3,7 @@
 //! One file per family. An operation is four functions of a request; it never completes one, it returns
 //! an [`Outcome`]. Only the driver (`issue.rs`) acts on outcomes.
 
-use crate::req::{Req, flag};
+use crate::req::{File, Req, flag};
 use crate::state::State;
 use soloring_abi::{Errno, raw};
 use soloring_iowq::{Class, Interrupt};
@@ -172,7 +172,12 @@ pub fn wants_alloc(file_index: u32) -> bool {
 /// The result of a worker's call, for the operations whose errors the kernel does not count as failures
 /// of the request: their chain goes on, and their CQE is skipped when success is.
 pub fn unfailing(req: &mut Req, result: Result<usize, Errno>) -> i32 {
-    req.flags |= flag::NO_FAIL;
+    // A place in the tree is found to be no file before the operation begins.
+    let no_file =
+        result == Err(Errno::EBADF) && req.file != File::None && !crate::sys::is_open(req.fd());
+    if !no_file {
+        req.flags |= flag::NO_FAIL;
+    }
     crate::sys::as_res(result)
 }
 

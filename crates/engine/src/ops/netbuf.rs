@@ -84,7 +84,9 @@ impl Shot {
 
 fn no_buffers(req: &mut Req) -> Outcome {
     req.flags |= flag::FAIL;
-    Outcome::err(Errno::ENOBUFS)
+    // The socket comes before its buffer.
+    let no_socket = sockio::socket_option(req.fd(), libc::SO_TYPE).err();
+    Outcome::err(no_socket.unwrap_or(Errno::ENOBUFS))
 }
 
 /// Repeats `take` until nothing is there, the completions do not fit, or it is the others' turn.
