@@ -345,12 +345,35 @@ pub fn poke(at: usize, bytes: &[u8]) {
     }
 }
 
-/// Sends `signal` to the calling thread after `delay`, from another thread.
+/// The calling thread's id.
+pub fn thread_id() -> i32 {
+    // SAFETY: no memory involved.
+    unsafe { libc::syscall(libc::SYS_gettid) as i32 }
+}
+
+/// Returns when a thread of this process sleeps, at two looks in a row; after 10 s in any case.
+///
+/// For helpers that act on a thread which is about to wait: on a busy machine no fixed time is enough for it to come there.
+pub fn until_asleep(thread: i32) {
+    let stat = format!("/proc/self/task/{thread}/stat");
+    let end = std::time::Instant::now() + Duration::from_secs(10);
+    let mut seen = 0;
+    while seen < 2 && std::time::Instant::now() < end {
+        let text = std::fs::read_to_string(&stat).unwrap_or_default();
+        let asleep = text.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('S'));
+        seen = if asleep { seen + 1 } else { 0 };
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+/// Sends `signal` to the calling thread after `delay`, once it sleeps, from another thread.
 pub fn signal_me_after(signal: i32, delay: Duration) -> std::thread::JoinHandle<()> {
     // SAFETY: the calling thread's own id; it outlives the helper in every case (it joins it).
     let me = unsafe { libc::pthread_self() } as usize;
+    let id = thread_id();
     std::thread::spawn(move || {
         std::thread::sleep(delay);
+        until_asleep(id);
         // SAFETY: see above.
         unsafe { libc::pthread_kill(me as libc::pthread_t, signal) };
     })

@@ -36,8 +36,10 @@ fn closed_by_another_thread(abi: &Abi) {
     let (a, b) = sys::socketpair(libc::SOCK_STREAM);
     let mut buf = [0; 8];
     ring.push(sqe::recv(a, &mut buf, 0).ud(1));
+    let me = sys::thread_id();
     let other = std::thread::spawn(move || {
         std::thread::sleep(std::time::Duration::from_millis(50));
+        sys::until_asleep(me);
         sys::close(a);
         std::thread::sleep(std::time::Duration::from_millis(20));
         sys::write(b, b"late")
