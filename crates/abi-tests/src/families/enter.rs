@@ -266,6 +266,17 @@ fn sigmask_size_is_checked(abi: &Abi) {
     check_eq!(enter_ext(&ring, 0, 1, GETEVENTS, &a), err(ETIME), "null mask");
 }
 
+fn sigmask_is_for_those_who_wait(abi: &Abi) {
+    let mut ring = Ring::new(abi, 4);
+    let enter = |min| abi.enter_arg(ring.fd, 0, min, GETEVENTS, std::ptr::without_provenance(1), 5);
+    check_eq!(enter(0), Res(0), "no completion asked for");
+    check_eq!(enter(1), err(EINVAL), "one asked for");
+    ring.submit_all(&[nop()]);
+    let enter = |min| abi.enter_arg(ring.fd, 0, min, GETEVENTS, std::ptr::without_provenance(1), 5);
+    check_eq!(enter(1), Res(0), "and there");
+    check_eq!(enter(2), err(EINVAL), "and one more");
+}
+
 fn handler_interrupts_the_wait(abi: &Abi) {
     sys::catch(libc::SIGUSR1);
     let ring = Ring::new(abi, 4);
@@ -450,6 +461,7 @@ family!["enter", modes;
     min_wait_then_waits_for_the_first,
     min_wait_with_nothing_at_all,
     sigmask_size_is_checked,
+    sigmask_is_for_those_who_wait,
     handler_interrupts_the_wait,
     a_completion_hides_eintr,
     submitting_hides_eintr,

@@ -7,8 +7,8 @@ use crate::ring::{Done, Ring};
 use crate::sqe::{self, SqeExt, op};
 use crate::sys;
 use libc::{
-    EBADFD, ECANCELED, EFAULT, EINVAL, ENOBUFS, EOVERFLOW, MSG_DONTWAIT, MSG_TRUNC, MSG_WAITALL,
-    SOCK_DGRAM, SOCK_SEQPACKET, SOCK_STREAM,
+    EAGAIN, EBADFD, ECANCELED, EFAULT, EINVAL, ENOBUFS, EOPNOTSUPP, EOVERFLOW, MSG_DONTWAIT,
+    MSG_TRUNC, MSG_WAITALL, SOCK_DGRAM, SOCK_SEQPACKET, SOCK_STREAM,
 };
 use soloring_abi::{Opcode, Sqe, raw};
 
@@ -300,6 +300,30 @@ fn reads_of_a_pipe(abi: &Abi) {
     check_eq!(all(&ring), [(Res(16), used(104) | MORE), (err(ENOBUFS), 0)], "data was there");
 }
 
+/// RWF_NOWAIT ends it after one read at most; RWF_HIPRI and a priority have no meaning for it.
+fn flags_of_reads(abi: &Abi) {
+    const HIPRI: u32 = 1;
+    const NOWAIT: u32 = libc::RWF_NOWAIT as u32;
+    let mut ring = Ring::new(abi, 8);
+    let memory = sys::buffer(4096);
+    let mut bufs = BufRing::register(&ring, 16, GROUP, 0);
+    fill(&mut bufs, memory, 0..5);
+    let (r, w) = sys::pipe();
+    ring.submit_all(&[read(r).with(|s| s.op_flags = NOWAIT)]);
+    check_eq!(all(&ring), [(err(EAGAIN), 0)], "nothing there");
+    sys::write(w, &[b'x'; 20]);
+    ring.submit_all(&[read(r).with(|s| s.op_flags = NOWAIT)]);
+    let want = [(Res(16), used(100) | MORE), (err(EAGAIN), 0)];
+    check_eq!(all(&ring), want, "something there");
+    sys::write(w, &[b'x'; 20]);
+    for bit in 0..16 {
+        let res = ring.res(read(r).with(|s| s.ioprio = 1 << bit));
+        check_eq!(res, err(EINVAL), "priority, bit {bit}");
+    }
+    check_eq!(ring.res(read(r).with(|s| s.op_flags = HIPRI)), err(EINVAL), "RWF_HIPRI");
+    check_eq!(ring.res(read(r).with(|s| s.op_flags = 1 << 20)), err(EOPNOTSUPP), "unknown");
+}
+
 /// `struct io_uring_recvmsg_out`: name, control data and payload lengths, flags.
 fn header(memory: &[u8], bid: u16) -> [u32; 4] {
     let at = (bid - 100) as usize * 64;
@@ -426,6 +450,7 @@ family!["multishot", modes;
     skipped_success_is_still_told,
     classic_groups_serve_it_too,
     reads_of_a_pipe,
+    flags_of_reads,
     message_layout,
     message_errors,
     many_sockets_share_a_group,

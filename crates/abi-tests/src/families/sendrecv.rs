@@ -226,6 +226,14 @@ fn bad_flags(abi: &Abi) {
     check_in!(oob, [err(EAGAIN), err(EOPNOTSUPP), Res(4)], "MSG_ERRQUEUE on a UNIX socket");
     let file_index = recv(a, &mut buf, 0).with(|s| s.file_index = 1);
     check_eq!(ring.res(file_index), err(EINVAL), "file_index of a receive");
+    let mut vector = [sys::iovec(&mut buf)];
+    let msg = sys::msghdr(&mut vector);
+    for (flag, want) in
+        [(1 << 1, false), (1 << 2, false), (1 << 3, false), (1 << 4, false), (1 << 5, true)]
+    {
+        let res = ring.res(sendmsg(a, &msg, 0).with(|s| s.ioprio = flag));
+        check_eq!(res, if want { Res(4) } else { err(EINVAL) }, "sendmsg {flag:#x}");
+    }
 }
 
 fn bad_buffers_and_files(abi: &Abi) {

@@ -57,6 +57,16 @@ fn a_notification_follows(abi: &Abi) {
     check_eq!(&got[..20], b"hellohellohellohello");
 }
 
+fn the_bit_of_32_bit_callers_means_nothing(abi: &Abi) {
+    let mut ring = Ring::new(abi, 8);
+    let (a, _b) = sys::tcp_pair();
+    let data = sys::buffer(4096);
+    let mut vector = [sys::iovec(&mut data[..5])];
+    let msg = sys::msghdr(&mut vector);
+    let marked = sendmsg(a, &msg).with(|s| s.op_flags = 1 << 31);
+    check_eq!(both(&mut ring, marked), (Res(5), Res(0)));
+}
+
 fn a_large_send_waits_for_room(abi: &Abi) {
     const LEN: usize = 8 << 20;
     let mut ring = Ring::new(abi, 8);
@@ -251,6 +261,7 @@ fn vectors_in_registered_memory(abi: &Abi) {
 
 family!["zerocopy", modes;
     a_notification_follows,
+    the_bit_of_32_bit_callers_means_nothing,
     a_large_send_waits_for_room,
     errors_are_notified_as_well,
     refused_without_a_notification,

@@ -41,10 +41,11 @@ fn note_dontwait(req: &mut Req) {
     }
 }
 
-/// `len` is an int, checked before anything else. A bit that only a 32-bit caller's kernel entry sets is
-/// none of the program's.
+/// A bit that only a 32-bit caller's kernel entry sets; none of the program's.
+const MSG_CMSG_COMPAT: u32 = 1 << 31;
+
+/// `len` is an int, checked before anything else.
 fn check_len(req: &mut Req) -> Result<(), Errno> {
-    const MSG_CMSG_COMPAT: u32 = 1 << 31;
     req.sqe.op_flags &= !MSG_CMSG_COMPAT;
     if (req.sqe.len as i32) < 0 { Err(Errno::EINVAL) } else { Ok(()) }
 }
@@ -164,6 +165,7 @@ fn send_zc_prep(_: &mut State, req: &mut Req) -> Result<(), Errno> {
 
 fn sendmsg_zc_prep(_: &mut State, req: &mut Req) -> Result<(), Errno> {
     zc_prep(req)?;
+    req.sqe.op_flags &= !MSG_CMSG_COMPAT;
     if req.sqe.off != 0 || req.sqe.file_index != 0 {
         return Err(Errno::EINVAL);
     }

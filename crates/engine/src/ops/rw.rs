@@ -279,7 +279,7 @@ fn done(req: &mut Req, total: i32) -> Outcome {
 
 /// What the kernel says of `rw_flags` once it has the file, whatever the length is.
 #[cold]
-fn check_rw_flags(st: &State, req: &Req) -> Result<(), Errno> {
+pub fn check_rw_flags(st: &State, req: &Req) -> Result<(), Errno> {
     const HIPRI: u32 = 1;
     rwrules::check_open(req)?;
     if is_fixed_buf(req) && req.held_buf.is_none() {

@@ -1,6 +1,6 @@
 //! READ_MULTISHOT: reads as often as there is something, each time into another provided buffer.
 
-use super::rw::{RW, RWF_NOWAIT, is_storage, prep, selects, transfer_anywhere};
+use super::rw::{RW, RWF_NOWAIT, check_rw_flags, is_storage, prep, selects, transfer_anywhere};
 use super::{Attempt, OpDef, Outcome, must_be_zero, no_run, rwrules};
 use crate::req::{Req, flag};
 use crate::state::State;
@@ -35,6 +35,8 @@ fn multishot_prep(st: &mut State, req: &mut Req) -> Result<(), Errno> {
 fn multishot_issue(st: &mut State, req: &mut Req, attempt: Attempt) -> Outcome {
     const POLLIN: u32 = libc::POLLIN as u32;
     let group = req.sqe.buf_index;
+    // Linux 6.18 takes one read's worth before it says that it would wait.
+    let nowait = req.sqe.op_flags & RWF_NOWAIT != 0;
     if attempt == Attempt::First {
         if let Err(e) = rwrules::check_open(req) {
             return Outcome::err(e);
@@ -48,13 +50,20 @@ fn multishot_issue(st: &mut State, req: &mut Req, attempt: Attempt) -> Outcome {
                 pollable.map_or_else(|e| e, |yes| if yes { Errno::ENOBUFS } else { Errno::EBADFD });
             return Outcome::err(e);
         }
-        if let Err(e) = rwrules::check_all(req, false) {
+        let flags = if req.sqe.op_flags != 0 {
+            check_rw_flags(st, req)
+        } else {
+            rwrules::check_all(req, false)
+        };
+        if let Err(e) = flags {
             return Outcome::err(e);
         }
         // Whether the file can be polled, which it must, shows when it is armed: that comes first, and
         // with it the question whether there is something to read already.
         req.flags |= flag::REQUEUE;
-        return Outcome::Arm(POLLIN);
+        if !nowait {
+            return Outcome::Arm(POLLIN);
+        }
     }
     for _ in 0..ROUNDS_MAX {
         let Some(buf) = st.kbuf.peek(group, 0) else {
@@ -72,8 +81,12 @@ fn multishot_issue(st: &mut State, req: &mut Req, attempt: Attempt) -> Outcome {
                     return Outcome::Done(n as i32, cflags);
                 }
             }
+            Err(Errno::EAGAIN | Errno::EINTR) if nowait => {}
             Err(Errno::EAGAIN | Errno::EINTR) => return Outcome::Arm(POLLIN),
             Err(e) => return Outcome::err(e),
+        }
+        if nowait {
+            return Outcome::err(Errno::EAGAIN);
         }
     }
     req.flags |= flag::REQUEUE;
