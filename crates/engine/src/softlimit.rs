@@ -13,7 +13,9 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 /// How many descriptors of ours fit above the base.
 const ROOM: u64 = 65_536;
 /// Attempts before a failure is not put down to another thread that has put the limit back.
-const ATTEMPTS: usize = 100;
+const ATTEMPTS: usize = 1000;
+/// The same for a full table, which is what EMFILE mostly means.
+const ATTEMPTS_FULL: usize = 8;
 
 /// The program's soft limit, as it was when it was last raised or set. 0: it was not.
 static OWN: AtomicU64 = AtomicU64::new(0);
@@ -64,11 +66,16 @@ pub fn below(base: i32) -> bool {
 /// Those of `dup`; EMFILE where the hard limit is in the way.
 pub fn lifted(base: i32, dup: impl Fn() -> Result<i32, Errno>) -> Result<i32, Errno> {
     let mut made = Err(Errno::EMFILE);
-    for _ in 0..ATTEMPTS {
+    for attempt in 0..ATTEMPTS {
         let limits = exchange(None).ok_or(Errno::EMFILE)?;
         let high = libc::rlimit { rlim_cur: raised(base, limits.rlim_max), ..limits };
-        if told(base, limits.rlim_cur, limits.rlim_max) >= high.rlim_cur {
+        let own = told(base, limits.rlim_cur, limits.rlim_max);
+        if own >= high.rlim_cur || high.rlim_cur <= base as u64 {
             return dup();
+        }
+        // Remembered first: who asks while it is raised must find it.
+        if limits.rlim_cur != high.rlim_cur {
+            OWN.store(limits.rlim_cur, Relaxed);
         }
         let before = exchange(Some(high)).ok_or(Errno::EMFILE)?;
         if before.rlim_cur != high.rlim_cur {
@@ -76,8 +83,14 @@ pub fn lifted(base: i32, dup: impl Fn() -> Result<i32, Errno>) -> Result<i32, Er
         }
         made = dup();
         put_back(high);
-        if !matches!(made, Err(Errno::EINVAL | Errno::EMFILE)) {
-            break;
+        match made {
+            Err(Errno::EINVAL) => {}
+            Err(Errno::EMFILE) if attempt < ATTEMPTS_FULL => {}
+            _ => break,
+        }
+        // Two threads in step would undo each other's for ever.
+        for _ in 0..attempt * 7 % 64 {
+            std::hint::spin_loop();
         }
     }
     made
