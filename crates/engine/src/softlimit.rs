@@ -20,6 +20,15 @@ const ATTEMPTS_FULL: usize = 8;
 /// The program's soft limit, as it was when it was last raised or set. 0: it was not.
 static OWN: AtomicU64 = AtomicU64::new(0);
 
+/// The hard limit, as it was when it was last asked for. 0: it is to be asked for.
+static HARD: AtomicU64 = AtomicU64::new(0);
+
+/// What is remembered of both limits: two system calls less than asking and finding the same.
+fn remembered() -> Option<libc::rlimit> {
+    let (own, hard) = (OWN.load(Relaxed), HARD.load(Relaxed));
+    (own != 0 && hard != 0).then_some(libc::rlimit { rlim_cur: own, rlim_max: hard })
+}
+
 fn exchange(new: Option<libc::rlimit>) -> Option<libc::rlimit> {
     let mut old = libc::rlimit { rlim_cur: 1024, rlim_max: 4096 };
     let new = new.as_ref().map_or(std::ptr::null(), std::ptr::from_ref);
@@ -50,9 +59,10 @@ pub fn told(base: i32, soft: u64, hard: u64) -> u64 {
     }
 }
 
-/// The program has set its soft limit.
+/// The program has set its limits, the soft one to this.
 pub fn note(soft: u64) {
     OWN.store(soft, Relaxed);
+    HARD.store(0, Relaxed);
 }
 
 /// Whether numbers from `base` on are known to need [`lifted`].
@@ -67,7 +77,9 @@ pub fn below(base: i32) -> bool {
 pub fn lifted(base: i32, dup: impl Fn() -> Result<i32, Errno>) -> Result<i32, Errno> {
     let mut made = Err(Errno::EMFILE);
     for attempt in 0..ATTEMPTS {
-        let limits = exchange(None).ok_or(Errno::EMFILE)?;
+        let known = if attempt == 0 { remembered() } else { None };
+        let limits = known.or_else(|| exchange(None)).ok_or(Errno::EMFILE)?;
+        HARD.store(limits.rlim_max, Relaxed);
         let high = libc::rlimit { rlim_cur: raised(base, limits.rlim_max), ..limits };
         let own = told(base, limits.rlim_cur, limits.rlim_max);
         if own >= high.rlim_cur || high.rlim_cur <= base as u64 {
@@ -77,12 +89,22 @@ pub fn lifted(base: i32, dup: impl Fn() -> Result<i32, Errno>) -> Result<i32, Er
         if limits.rlim_cur != high.rlim_cur {
             OWN.store(limits.rlim_cur, Relaxed);
         }
-        let before = exchange(Some(high)).ok_or(Errno::EMFILE)?;
+        let Some(before) = exchange(Some(high)) else {
+            // The hard limit has been lowered since.
+            if known.is_some() {
+                continue;
+            }
+            return Err(Errno::EMFILE);
+        };
         if before.rlim_cur != high.rlim_cur {
             OWN.store(before.rlim_cur, Relaxed);
         }
+        if before.rlim_max != high.rlim_max {
+            // Lowered by a call of the program's own that was not seen; it may not have become more by ours.
+            HARD.store(0, Relaxed);
+        }
         made = dup();
-        put_back(high);
+        put_back(libc::rlimit { rlim_max: before.rlim_max, ..high });
         match made {
             Err(Errno::EINVAL) => {}
             Err(Errno::EMFILE) if attempt < ATTEMPTS_FULL => {}
@@ -161,5 +183,15 @@ mod tests {
             dup().or(Ok(-1))
         });
         assert_eq!((fd, exchange(None).unwrap().rlim_cur), (Ok(-1), 300));
+        // So does a hard limit that was lowered without our being told.
+        let lower = libc::rlimit { rlim_cur: 300, rlim_max: 700 };
+        exchange(Some(lower)).unwrap();
+        for _ in 0..2 {
+            let fd = lifted(BASE, dup).unwrap();
+            assert!((BASE..700).contains(&fd));
+            sys::close(fd);
+            let now = exchange(None).unwrap();
+            assert_eq!((now.rlim_cur, now.rlim_max), (300, 700));
+        }
     }
 }
