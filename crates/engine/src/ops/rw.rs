@@ -44,16 +44,37 @@ fn opcode(req: &Req) -> Opcode {
     Opcode::from_raw(req.sqe.opcode).expect("checked at submission")
 }
 
-fn is_write(req: &Req) -> bool {
-    matches!(opcode(req), Opcode::Write | Opcode::Writev | Opcode::WriteFixed | Opcode::WritevFixed)
+/// Bits of what an opcode of this family is.
+const WRITES: u8 = 1;
+const VECTORED: u8 = 2;
+const FIXED_BUF: u8 = 4;
+
+/// By opcode number: a load instead of comparisons, several times for each transfer.
+static KINDS: [u8; 64] = {
+    let mut kinds = [0; 64];
+    kinds[Opcode::Write as usize] = WRITES;
+    kinds[Opcode::Readv as usize] = VECTORED;
+    kinds[Opcode::Writev as usize] = VECTORED | WRITES;
+    kinds[Opcode::ReadFixed as usize] = FIXED_BUF;
+    kinds[Opcode::WriteFixed as usize] = FIXED_BUF | WRITES;
+    kinds[Opcode::ReadvFixed as usize] = FIXED_BUF | VECTORED;
+    kinds[Opcode::WritevFixed as usize] = FIXED_BUF | VECTORED | WRITES;
+    kinds
+};
+
+#[inline(always)]
+fn is(req: &Req, kind: u8) -> bool {
+    KINDS[req.sqe.opcode as usize % 64] & kind != 0
 }
 
+#[inline(always)]
+fn is_write(req: &Req) -> bool {
+    is(req, WRITES)
+}
+
+#[inline(always)]
 fn is_vectored(req: &Req) -> bool {
-    let vectored = matches!(
-        opcode(req),
-        Opcode::Readv | Opcode::Writev | Opcode::ReadvFixed | Opcode::WritevFixed
-    );
-    vectored && !selects(req)
+    is(req, VECTORED) && !selects(req)
 }
 
 /// Whether the buffer is a provided one.
@@ -61,11 +82,9 @@ pub fn selects(req: &Req) -> bool {
     req.sqe.flags & sqe_flags::BUFFER_SELECT != 0
 }
 
+#[inline(always)]
 fn is_fixed_buf(req: &Req) -> bool {
-    matches!(
-        opcode(req),
-        Opcode::ReadFixed | Opcode::WriteFixed | Opcode::ReadvFixed | Opcode::WritevFixed
-    )
+    is(req, FIXED_BUF)
 }
 
 pub fn prep(_: &mut State, req: &mut Req) -> Result<(), Errno> {
@@ -89,29 +108,36 @@ pub fn prep(_: &mut State, req: &mut Req) -> Result<(), Errno> {
         return select_prep(req);
     }
     if is_vectored(req) {
-        if sqe.len > UIO_MAXIOV {
-            // More than the kernel would find memory for: it looks for that first, if only here.
-            let huge = is_fixed_buf(req) && sqe.len > 1 << 18;
-            return Err(if huge { Errno::ENOMEM } else { Errno::EINVAL });
-        }
-        if sqe.len > 0 {
-            // The vector itself must be readable at submission, as the kernel imports it there.
-            let iov = usercopy::read_vec::<IoVec>(sqe.addr, sqe.len as usize)?;
-            if iov.iter().any(|v| v.len > isize::MAX as u64) {
-                return Err(Errno::EINVAL);
-            }
-            if !is_fixed_buf(req) {
-                iov.iter().try_for_each(|v| usercopy::access_ok(v.base, v.len))?;
-            }
-            req.data = AsyncData::Iov(iov);
-            req.flags |= flag::STABLE;
-        }
-        return Ok(());
+        return prep_vectored(req);
     }
     if is_fixed_buf(req) {
         return Ok(());
     }
     usercopy::access_ok(sqe.addr, (sqe.len as u64).min(MAX_RW_COUNT))
+}
+
+/// Copies the vector.
+#[inline(never)]
+fn prep_vectored(req: &mut Req) -> Result<(), Errno> {
+    let sqe = &req.sqe;
+    if sqe.len > UIO_MAXIOV {
+        // More than the kernel would find memory for: it looks for that first, if only here.
+        let huge = is_fixed_buf(req) && sqe.len > 1 << 18;
+        return Err(if huge { Errno::ENOMEM } else { Errno::EINVAL });
+    }
+    if sqe.len > 0 {
+        // The vector itself must be readable at submission, as the kernel imports it there.
+        let iov = usercopy::read_vec::<IoVec>(sqe.addr, sqe.len as usize)?;
+        if iov.iter().any(|v| v.len > isize::MAX as u64) {
+            return Err(Errno::EINVAL);
+        }
+        if !is_fixed_buf(req) {
+            iov.iter().try_for_each(|v| usercopy::access_ok(v.base, v.len))?;
+        }
+        req.data = AsyncData::Iov(iov);
+        req.flags |= flag::STABLE;
+    }
+    Ok(())
 }
 
 /// READV with a provided buffer has one vector, of which only the length counts.
@@ -161,9 +187,14 @@ fn advance(req: &mut Req, mut n: u64) {
     }
 }
 
+/// Bytes of them.
+#[inline]
 fn left(req: &Req) -> u64 {
-    let mut single = [IoVec::default()];
-    remaining(req, &mut single).iter().map(|v| v.len).sum::<u64>().min(MAX_RW_COUNT)
+    match &req.data {
+        AsyncData::Iov(iov) => iov.iter().map(|v| v.len).sum::<u64>().min(MAX_RW_COUNT),
+        _ if is_vectored(req) => 0,
+        _ => (req.sqe.len as u64).min(MAX_RW_COUNT) - req.done as u64,
+    }
 }
 
 /// One `preadv2` or `pwritev2` for what is left.
@@ -306,6 +337,7 @@ fn issue(st: &mut State, req: &mut Req, attempt: Attempt) -> Outcome {
 
 /// As [`issue_at`], with the buffer that the group would give now. It is taken when the attempt used
 /// it, and when a worker goes on with it.
+#[inline(never)]
 fn issue_select(st: &mut State, req: &mut Req, attempt: Attempt) -> Outcome {
     let group = req.sqe.buf_index;
     let Some(buf) = st.kbuf.peek(group, req.sqe.len) else {
