@@ -177,7 +177,9 @@ fn cancel_as_task_work(st: &mut State, slot: u32) {
         // The kernel tells of a child that is none, where it can; the result does not depend on it.
         let _ = ChildInfo::default().tell(req.sqe.off);
     }
-    req.flags = req.flags & !flag::NO_FAIL | flag::LATER;
+    // A wait for futexes has not failed by that.
+    let whole = if matches!(req.data, AsyncData::Futex(_)) { flag::NO_FAIL } else { 0 };
+    req.flags = req.flags & !flag::NO_FAIL | flag::LATER | whole;
     req.res = Errno::ECANCELED.neg();
     st.slab.put(slot, req, Where::Ready);
     st.ready.push_back(slot);

@@ -143,7 +143,6 @@ pub fn fail_chain(st: &mut State, slot: u32) {
     let mut req = st.take(slot);
     let res = if req.has(flag::FAIL) { req.res } else { Errno::ECANCELED.neg() };
     req.flags |= flag::NO_HARDLINK | flag::FAIL;
-    req.flags &= !(flag::ARM_LTIMEOUT | flag::HAS_LTIMEOUT);
     complete(st, Some(slot), req, res, 0);
 }
 

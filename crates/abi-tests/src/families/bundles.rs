@@ -44,6 +44,56 @@ fn offered(abi: &Abi) {
     check!(ring.params.features & raw::IORING_FEAT_RECVSEND_BUNDLE != 0, "the feature bit");
 }
 
+/// A bundle of one buffer that the request names: that is sent, and then, for want of a last one, once more nothing.
+fn a_bundle_without_a_choice(abi: &Abi) {
+    let data = *b"eight by";
+    let named = |fd: i32, len: u32| {
+        op(Opcode::Send, fd, data.as_ptr() as u64, len, 0).with(|s| s.ioprio = BUNDLE).ud(1)
+    };
+    for kind in [SOCK_STREAM, SOCK_DGRAM, libc::SOCK_SEQPACKET] {
+        let (a, b) = sys::socketpair(kind);
+        let mut ring = Ring::new(abi, 8);
+        let message = if kind == SOCK_STREAM { err(libc::EAGAIN) } else { Res(0) };
+        ring.submit_all(&[named(a, 8)]);
+        check_eq!(all(&ring), [(Res(8), MORE), (Res(0), 0)], "kind {kind}");
+        check_eq!(sys::read(b, &mut [0; 20]), Res(8), "kind {kind}");
+        sys::set_nonblocking(b);
+        check_eq!(sys::read(b, &mut [0; 20]), message, "kind {kind}");
+        ring.submit_all(&[named(a, 0)]);
+        check_eq!(all(&ring), [(Res(0), 0)], "kind {kind}, of nothing");
+        ring.submit_all(&[named(a, 8).skip()]);
+        check_eq!(all(&ring), [(Res(8), MORE)], "kind {kind}, skipped");
+    }
+    let (a, b) = sys::socketpair(SOCK_STREAM);
+    sys::fill(a);
+    let mut ring = Ring::new(abi, 8);
+    ring.submit_all(&[named(a, 8)]);
+    check!(ring.quiet(), "a full socket");
+    while sys::read(b, &mut [0; 1 << 16]) == Res(1 << 16) {}
+    check_eq!(all(&ring), [(Res(8), 0)], "one that had to wait ends there");
+}
+
+/// A worker that is to send a bundle wants a file that it can wait for, and does not wait when that is ready.
+fn a_bundle_to_what_is_no_socket(abi: &Abi) {
+    let null = sys::open("/dev/null", libc::O_RDWR);
+    let file = sys::file_with(b"abc");
+    let (_r, w) = sys::pipe();
+    let data = *b"eight by";
+    let mut ring = Ring::new(abi, 8);
+    for (what, fd, want) in [
+        ("null", null, libc::EBADFD),
+        ("a file", file, libc::EBADFD),
+        ("a pipe", w, libc::ECANCELED),
+    ] {
+        let sqe = op(Opcode::Send, fd, data.as_ptr() as u64, 8, 0).with(|s| s.ioprio = BUNDLE);
+        check_eq!(ring.res(sqe), err(libc::ENOTSOCK), "{what}");
+        check_eq!(ring.res(sqe.forced_async()), err(want), "{what}, on a worker");
+        check_eq!(ring.res(send(fd, 0).forced_async()), err(want), "{what}, on a worker, chosen");
+        let first = raw::IORING_RECVSEND_POLL_FIRST as u16;
+        check_eq!(ring.res(sqe.with(|s| s.ioprio |= first)), err(libc::ENOTSOCK), "{what}, first");
+    }
+}
+
 /// How much one completion holds is the ring's choice; that it is in order and complete is not.
 fn a_receive_fills_buffers_in_order(abi: &Abi) {
     for (total, flags) in [(1usize, 0), (16, 0), (40, 0), (40, INC), (200, 0), (200, INC)] {
@@ -240,6 +290,8 @@ fn classic_groups_give_one_at_a_time(abi: &Abi) {
 
 family!["bundles", modes;
     offered,
+    a_bundle_without_a_choice,
+    a_bundle_to_what_is_no_socket,
     a_receive_fills_buffers_in_order,
     a_length_limits_a_receive,
     shots_of_bundles,

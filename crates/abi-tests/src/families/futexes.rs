@@ -311,6 +311,29 @@ fn no_wake_is_lost_to_a_cancellation(abi: &Abi) {
     }
 }
 
+/// A wait that is cancelled has not failed: its chain goes on, and a completion to skip on success is skipped.
+fn a_cancelled_wait_is_no_failure(abi: &Abi) {
+    let f = futex();
+    let entries = [entry(f, 0, U32)];
+    for sqe in [wait(f, 0, ANY, U32), waitv(&entries)] {
+        let mut ring = Ring::new(abi, 8);
+        ring.submit_all(&[sqe.ud(1).skip()]);
+        check_eq!(ring.res(sqe::cancel(1, -1, 0).ud(2)), Res(1), "cancelled");
+        check!(ring.quiet(), "opcode {}: the completion was to be skipped", sqe.opcode);
+        ring.submit_all(&[sqe.ud(1).link(), nop().ud(3)]);
+        check_eq!(ring.res(sqe::cancel(1, -1, 0).ud(2)), Res(1), "cancelled");
+        check_eq!(ring.results(2), [(1, err(ECANCELED)), (3, Res(0))], "opcode {}", sqe.opcode);
+        let limit = sqe::ms(5);
+        ring.submit_all(&[
+            sqe.ud(1).skip().link(),
+            sqe::link_timeout(&limit, 0).ud(2).link(),
+            nop().ud(3),
+        ]);
+        check_eq!(ring.results(2), [(2, Res(1)), (3, Res(0))], "limited, opcode {}", sqe.opcode);
+        check!(ring.quiet(), "limited, opcode {}", sqe.opcode);
+    }
+}
+
 fn a_ring_with_waiters_closes(abi: &Abi) {
     let f = futex();
     let mut ring = Ring::new(abi, 8);
@@ -339,5 +362,6 @@ family!["futexes", modes;
     bad_vectors,
     waits_can_be_cancelled,
     no_wake_is_lost_to_a_cancellation,
+    a_cancelled_wait_is_no_failure,
     a_ring_with_waiters_closes,
 ];

@@ -417,6 +417,56 @@ fn link_timeout_with_success(abi: &Abi) {
     check_eq!(ring.results(3), [(1, err(ECANCELED)), (2, err(ETIME)), (3, err(ECANCELED))]);
 }
 
+/// The limit of a request that never began is told, though the rest of a silent chain is not.
+fn link_timeout_behind_a_silent_failure(abi: &Abi) {
+    let limit = ms(1000);
+    let bad = || nop().with(|s| s.ioprio = 1);
+    let canceled = err(ECANCELED);
+    for (what, chain, want) in [
+        (
+            "the head is bad",
+            [bad().skip(), link_timeout(&limit, 0), nop(), nop()],
+            vec![(1, err(EINVAL)), (2, canceled)],
+        ),
+        (
+            "the head is not, what follows the limit is",
+            [nop().skip(), link_timeout(&limit, 0), bad(), nop()],
+            vec![(1, canceled), (2, canceled)],
+        ),
+        (
+            "the limit is silent",
+            [nop(), link_timeout(&limit, 0).skip(), bad(), nop()],
+            vec![(1, canceled), (3, err(EINVAL)), (4, canceled)],
+        ),
+        (
+            "it limits another",
+            [bad().skip(), nop(), link_timeout(&limit, 0), nop()],
+            vec![(1, err(EINVAL))],
+        ),
+        (
+            "nothing is silent",
+            [nop(), link_timeout(&limit, 0), bad(), nop()],
+            vec![(1, canceled), (2, canceled), (3, err(EINVAL)), (4, canceled)],
+        ),
+    ] {
+        for hard in [false, true] {
+            let mut ring = Ring::new(abi, 16);
+            let link = |s: Sqe| if hard { s.hardlink() } else { s.link() };
+            let [a, b, c, d] = chain;
+            ring.push_all(&[link(a.ud(1)), link(b.ud(2)), link(c.ud(3)), d.ud(4)]);
+            ring.submit();
+            let soon = Duration::from_millis(40);
+            let all: Vec<_> = std::iter::from_fn(|| ring.wait_within(soon)).collect();
+            let mut got: Vec<_> = all.iter().map(|d| (d.ud, d.res)).collect();
+            if !hard && what == "nothing is silent" {
+                check_eq!(order(&all), [1, 2, 3, 4], "{what}: the order");
+            }
+            got.sort();
+            check_eq!(got, want, "{what}, hard: {hard}");
+        }
+    }
+}
+
 fn a_timeout_in_a_chain(abi: &Abi) {
     let mut ring = Ring::new(abi, 16);
     let t = ms(20);
@@ -470,6 +520,7 @@ family!["links", modes;
     link_timeout_on_the_wrong_place,
     link_timeout_checks_its_fields,
     link_timeout_with_success,
+    link_timeout_behind_a_silent_failure,
     a_timeout_in_a_chain,
     forced_async_in_a_chain,
 ];

@@ -7,10 +7,11 @@ use crate::sqe::{self, CURRENT, SqeExt, nop};
 use crate::sys;
 use libc::{EBADF, EBADFD, EFAULT, EINVAL, ENFILE, ENXIO};
 use soloring_abi::raw::io_uring_register_op as reg;
-use soloring_abi::{Opcode, Sqe, raw};
+use soloring_abi::{Opcode, Sqe, raw, sqe_flags};
 use std::time::Duration;
 
 const FILES: u32 = reg::IORING_REGISTER_FILES as u32;
+const FILES_UPDATE: u32 = reg::IORING_REGISTER_FILES_UPDATE as u32;
 const EVENTFD: u32 = reg::IORING_REGISTER_EVENTFD as u32;
 const ENABLE: u32 = reg::IORING_REGISTER_ENABLE_RINGS as u32;
 const SYNC_MSG: u32 = reg::IORING_REGISTER_SEND_MSG_RING as u32;
@@ -274,6 +275,30 @@ fn a_file_for_a_slot(abi: &Abi) {
     }
 }
 
+/// The target's number names a slot then, and rings are not in the table.
+fn targets_by_slot(abi: &Abi) {
+    let mut ring = Ring::with_slots(abi, 4);
+    let to = target(abi, 0);
+    let files = [sys::eventfd(0, 0)];
+    check_eq!(ring.register(FILES_UPDATE, [1, files.as_ptr() as u64].as_ptr(), 1), Res(1));
+    for forced in [false, true] {
+        let by = |slot: i32, sqe: Sqe| {
+            let sqe = sqe.with(|s| (s.fd, s.flags) = (slot, s.flags | sqe_flags::FIXED_FILE));
+            if forced { sqe.forced_async() } else { sqe }
+        };
+        for (slot, want) in [(0, EBADF), (1, EBADFD), (4, EBADF), (-1, EBADF), (to.fd, EBADF)] {
+            for (what, sqe) in [
+                ("data", data(to.fd, 5, 7)),
+                ("a file", send_fd(to.fd, 1, 1, 7)),
+                ("no command", data(to.fd, 5, 7).with(|s| s.addr = 9)),
+            ] {
+                let got = ring.res(by(slot, sqe));
+                check_eq!(got, err(want), "{what} to slot {slot}, forced: {forced}");
+            }
+        }
+    }
+}
+
 fn bad_files(abi: &Abi) {
     let mut from = Ring::new(abi, 8);
     let to = target(abi, 0);
@@ -345,6 +370,7 @@ family!["msg", modes;
     rings_send_to_each_other,
     an_eventfd_of_the_target_is_signalled,
     a_file_for_a_slot,
+    targets_by_slot,
     bad_files,
     a_message_in_a_chain,
     sync_messages,

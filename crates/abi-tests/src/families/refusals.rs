@@ -7,7 +7,7 @@ use crate::ring::{Ring, params};
 use crate::sqe::{self, CURRENT, SqeExt, nop, op};
 use crate::sys;
 use libc::{
-    EAGAIN, EBADF, EBADFD, EBUSY, EFAULT, EINVAL, EISDIR, ENODATA, ENODEV, ENOTSOCK, ENXIO,
+    EAGAIN, EBADF, EBADFD, EBUSY, EFAULT, EINVAL, EISDIR, ENODATA, ENODEV, ENOMEM, ENOTSOCK, ENXIO,
     EOPNOTSUPP, EPERM, ESPIPE,
 };
 use soloring_abi::raw::io_uring_register_op as reg;
@@ -332,6 +332,49 @@ fn workers_check_as_much(abi: &Abi) {
 }
 
 /// A buffer is not taken by what fails before it is chosen.
+/// The kernel looks for memory before it counts, if only for these; it has none for more than this many elements.
+fn long_vectors_of_registered_memory(abi: &Abi) {
+    let page = sys::buffer(4096);
+    let iov = [libc::iovec { iov_base: page.as_mut_ptr().cast(), iov_len: 8 }];
+    let file = sys::file_with(b"abc");
+    let mut ring = Ring::new(abi, 8);
+    for opcode in [Opcode::ReadvFixed, Opcode::WritevFixed, Opcode::Readv, Opcode::Writev] {
+        for len in [1025, 1 << 16, (1 << 18) + 1, 1 << 20, 1 << 31, u32::MAX] {
+            let fixed = opcode as u8 >= Opcode::ReadvFixed as u8;
+            let want = if fixed && len > 1 << 18 { ENOMEM } else { EINVAL };
+            let sqe = op(opcode, file, iov.as_ptr() as u64, len, 0);
+            check_eq!(ring.res(sqe), err(want), "{} of {len}", opcode.name());
+        }
+    }
+}
+
+/// Who only listens is told so, and not waited for.
+fn listeners_do_not_transfer(abi: &Abi) {
+    let (listener, _) = sys::tcp_listener();
+    let unconnected = sys::tcp_socket();
+    let data = *b"eight by";
+    let none = libc::iovec { iov_base: data.as_ptr() as *mut _, iov_len: 0 };
+    let full = libc::iovec { iov_len: 8, ..none };
+    let memory = sys::buffer(256);
+    for (name, fd) in [("a listener", listener), ("a fresh socket", unconnected)] {
+        let mut ring = Ring::new(abi, 8);
+        for (what, sqe) in [
+            ("nothing", sqe::write(fd, &data[..0], 0)),
+            ("something", sqe::write(fd, &data, 0)),
+            ("no vector", sqe::writev(fd, &[], 0)),
+            ("an empty vector", sqe::writev(fd, &[none], 0)),
+            ("a vector", sqe::writev(fd, &[full], 0)),
+        ] {
+            check_eq!(ring.res(sqe), err(libc::EPIPE), "{what} to {name}");
+            check_eq!(ring.res(sqe.forced_async()), err(libc::EPIPE), "{what} to {name}, async");
+        }
+        let provide = bufring::provide(memory.as_ptr() as u64, 16, 4, 1, 0);
+        check_eq!(ring.res(provide), Res(0));
+        let read = bufring::select(op(Opcode::ReadMultishot, fd, 0, 0, 0), 1);
+        check_eq!(ring.res(read), err(libc::ENOTCONN), "multishot read of {name}");
+    }
+}
+
 fn no_socket_takes_no_buffer(abi: &Abi) {
     let mut ring = Ring::new(abi, 4);
     let memory = sys::buffer(4096).as_ptr() as u64;
@@ -400,6 +443,8 @@ family!["refusals", modes;
     iopoll_rings_wait_for_nothing,
     multishot_reads_look_at_the_file_first,
     workers_check_as_much,
+    long_vectors_of_registered_memory,
+    listeners_do_not_transfer,
     no_socket_takes_no_buffer,
     poll_first_on_what_is_no_socket,
     a_wild_cq_head_can_be_interrupted,

@@ -188,7 +188,12 @@ fn send_issue(st: &mut State, req: &mut Req, attempt: Attempt) -> Outcome {
         return arm_first(req, POLLOUT);
     }
     if req.sqe.flags & sqe_flags::BUFFER_SELECT != 0 {
-        return send_provided(st, req);
+        let outcome = send_provided(st, req);
+        return netbuf::told_by_worker(req, attempt, outcome);
+    }
+    if how(req) & raw::IORING_RECVSEND_BUNDLE != 0 {
+        let outcome = netbuf::send_named(st, req, attempt);
+        return netbuf::told_by_worker(req, attempt, outcome);
     }
     send_chosen(req)
 }

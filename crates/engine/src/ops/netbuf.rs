@@ -6,7 +6,7 @@
 #![allow(unsafe_code)]
 
 use super::sockio::{self, DONTWAIT, NOSIGNAL, POLLOUT, WAITALL, how};
-use super::{Attempt, Outcome};
+use super::{Attempt, Outcome, rwrules};
 use crate::arm::LASTS;
 use crate::kbuf::{BUNDLE_MAX, Mapped};
 use crate::req::{AsyncData, MsgData, Req, flag};
@@ -480,6 +480,37 @@ pub fn resume_bundle(st: &mut State, req: &mut Req, outcome: Outcome) -> Outcome
     match part_sent(st, req, res, cflags, last) {
         Some(outcome) => outcome,
         None => send_bundle(st, req),
+    }
+}
+
+/// A bundle of what the request names: nothing says that this was the last, so the kernel sends once more, nothing.
+#[cold]
+pub fn send_named(st: &mut State, req: &mut Req, attempt: Attempt) -> Outcome {
+    let outcome = sockio::send_chosen(req);
+    let Outcome::Done(res, cflags) = outcome else { return outcome };
+    // One that had to wait ends there.
+    if res <= 0 || attempt != Attempt::First || !st.post_more(req.sqe.user_data, res, cflags) {
+        return outcome;
+    }
+    req.sqe.len = 0;
+    if let AsyncData::Msg(msg) = &mut req.data {
+        msg.iov.clear();
+    }
+    sockio::send_chosen(req)
+}
+
+/// What is no socket, where the kernel has a worker begin: who may post several completions must be able to wait for
+/// its file, and is not waited for when that is ready.
+pub fn told_by_worker(req: &Req, attempt: Attempt, outcome: Outcome) -> Outcome {
+    let begun = attempt == Attempt::First && req.has(flag::FORCE_WORKER) && is_bundle(req);
+    if !begun || outcome != Outcome::err(Errno::ENOTSOCK) {
+        return outcome;
+    }
+    match rwrules::can_poll(req.fd()) {
+        Ok(false) => Outcome::err(Errno::EBADFD),
+        Ok(true) if sys::poll_now(req.fd(), libc::POLLOUT) == 0 => Outcome::Arm(POLLOUT),
+        Ok(true) => Outcome::err(Errno::ECANCELED),
+        Err(e) => Outcome::err(e),
     }
 }
 

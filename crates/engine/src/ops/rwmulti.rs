@@ -1,6 +1,6 @@
 //! READ_MULTISHOT: reads as often as there is something, each time into another provided buffer.
 
-use super::rw::{RW, RWF_NOWAIT, check_rw_flags, is_storage, prep, selects, transfer_anywhere};
+use super::rw::{RW, RWF_NOWAIT, check_rw_flags, prep, selects, transfer_anywhere};
 use super::{Attempt, OpDef, Outcome, must_be_zero, no_run, rwrules};
 use crate::req::{Req, flag};
 use crate::state::State;
@@ -38,10 +38,12 @@ fn multishot_issue(st: &mut State, req: &mut Req, attempt: Attempt) -> Outcome {
     // Linux 6.18 takes one read's worth before it says that it would wait.
     let nowait = req.sqe.op_flags & RWF_NOWAIT != 0;
     if attempt == Attempt::First {
-        if let Err(e) = rwrules::check_open(req) {
-            return Outcome::err(e);
-        }
-        if is_storage(req) {
+        let known = rwrules::status(req).and_then(|s| Ok((s, sys::file_kind(req.fd())?)));
+        let (status, kind) = match known {
+            Ok(known) => known,
+            Err(e) => return Outcome::err(e),
+        };
+        if kind.is_storage() {
             return Outcome::err(Errno::EBADFD);
         }
         if st.kbuf.peek(group, 0).is_none() {
@@ -52,8 +54,10 @@ fn multishot_issue(st: &mut State, req: &mut Req, attempt: Attempt) -> Outcome {
         }
         let flags = if req.sqe.op_flags != 0 {
             check_rw_flags(st, req)
+        } else if status & libc::O_ACCMODE == libc::O_WRONLY {
+            Err(Errno::EBADF)
         } else {
-            rwrules::check_all(req, false)
+            Ok(())
         };
         if let Err(e) = flags {
             return Outcome::err(e);
@@ -61,7 +65,8 @@ fn multishot_issue(st: &mut State, req: &mut Req, attempt: Attempt) -> Outcome {
         // Whether the file can be polled, which it must, shows when it is armed: that comes first, and
         // with it the question whether there is something to read already.
         req.flags |= flag::REQUEUE;
-        if !nowait {
+        // A socket can: it is asked at once, as one that only listens would never be ready.
+        if !nowait && (!kind.is_socket() || req.has(flag::FORCE_WORKER)) {
             return Outcome::Arm(POLLIN);
         }
     }

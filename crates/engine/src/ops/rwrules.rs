@@ -16,12 +16,16 @@ const APPEND: u32 = 0x10;
 const NOAPPEND: u32 = 0x20;
 const ATOMIC: u32 = 0x40;
 const DONTCACHE: u32 = 0x80;
+const NOSIGNAL: u32 = 0x100;
 /// Flags that mean nothing to a file which only has read(2) and write(2).
-const INDIFFERENT: u32 = 0x2 | 0x4 | APPEND | NOAPPEND | 0x100;
+const INDIFFERENT: u32 = 0x2 | 0x4 | APPEND | NOAPPEND | NOSIGNAL;
 
-fn status(req: &Req) -> Result<i32, Errno> {
+/// The file's status flags.
+///
+/// # Errors
+/// EBADF, also for a mere place in the tree.
+pub fn status(req: &Req) -> Result<i32, Errno> {
     match sys::fcntl(req.fd(), libc::F_GETFL, 0)? as i32 {
-        // A mere place in the tree is no open file.
         flags if flags & libc::O_PATH != 0 => Err(Errno::EBADF),
         flags => Ok(flags),
     }
@@ -139,6 +143,12 @@ pub fn empty(req: &mut Req, write: bool) -> Outcome {
     if indifferent || write != kind.is_socket() {
         return Outcome::Done(0, 0);
     }
+    if kind.is_socket() {
+        return match empty_send(req) {
+            Err(Errno::EAGAIN) if !nowait => Outcome::Arm(libc::POLLOUT as u32),
+            sent => Outcome::Done(sys::as_res(sent), 0),
+        };
+    }
     let events = if write { libc::POLLOUT } else { libc::POLLIN };
     if sys::poll_now(req.fd(), events) != 0 {
         return match empty_call(req, write) {
@@ -146,14 +156,18 @@ pub fn empty(req: &mut Req, write: bool) -> Outcome {
             Err(e) => Outcome::err(e),
         };
     }
-    if kind.is_socket() {
-        return Outcome::Arm(events as u32);
-    }
     // Most refuse at once, but who does not would wait.
     Outcome::Punt(Class::Unbounded)
 }
 
-/// read(2) or, to a socket, write(2) of nothing. May block.
+/// write(2) of nothing to a socket, in the form that does not wait.
+fn empty_send(req: &Req) -> Result<usize, Errno> {
+    let silent = if req.sqe.op_flags & NOSIGNAL != 0 { libc::MSG_NOSIGNAL } else { 0 };
+    // SAFETY: no bytes and no address, so no memory.
+    unsafe { sys!(sendto, req.fd(), 0, 0, libc::MSG_DONTWAIT | silent, 0, 0) }
+}
+
+/// read(2) or write(2) of nothing. May block.
 pub fn empty_call(req: &Req, write: bool) -> Result<usize, Errno> {
     let (fd, pos) = (req.fd(), req.sqe.off);
     let here = req.has(flag::STREAM) || pos == u64::MAX;
