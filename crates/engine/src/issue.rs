@@ -183,8 +183,8 @@ fn not_pollable(st: &mut State, slot: u32, mut req: Req, def: &'static OpDef) {
     }
     if !def.has_run {
         let multishot = req.has(flag::MULTISHOT);
-        // RECV with POLL_FIRST has not found out yet that this is no socket, in the kernel neither.
-        let first = req.sqe.opcode == Opcode::Recv as u8;
+        // With POLL_FIRST these have not found out yet that this is no socket, in the kernel neither.
+        let first = [Opcode::Recv as u8, Opcode::Accept as u8].contains(&req.sqe.opcode);
         let other = if first { Errno::EAGAIN } else { Errno::EOPNOTSUPP };
         let e = if multishot { Errno::EBADFD } else { other };
         return complete(st, Some(slot), req, e.neg(), 0);

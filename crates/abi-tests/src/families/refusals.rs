@@ -300,6 +300,11 @@ fn multishot_reads_look_at_the_file_first(abi: &Abi) {
     check_eq!(ring.res(read(null)), err(EBADFD), "cannot be polled");
     let (r, w) = sys::pipe();
     check_eq!(ring.res(read(r)), err(libc::ENOBUFS), "has no buffers");
+    ring.submit_all(&[read(r).forced_async()]);
+    check!(ring.quiet(), "a worker waits first");
+    sys::write(w, b"x");
+    check_eq!(ring.wait().res, err(libc::ENOBUFS), "and has no buffers then");
+    sys::read(r, &mut [0; 8]);
     check_eq!(ring.res(read(place())), err(EBADF), "a place");
     check_eq!(ring.res(read(null).with(|s| s.ioprio = 0x4000)), err(EINVAL), "ioprio");
     let memory = sys::buffer(4096).as_ptr() as u64;
@@ -344,6 +349,70 @@ fn long_vectors_of_registered_memory(abi: &Abi) {
             let want = if fixed && len > 1 << 18 { ENOMEM } else { EINVAL };
             let sqe = op(opcode, file, iov.as_ptr() as u64, len, 0);
             check_eq!(ring.res(sqe), err(want), "{} of {len}", opcode.name());
+        }
+    }
+}
+
+fn multishot_reads_at_an_offset(abi: &Abi) {
+    let memory = sys::buffer(256);
+    let provide = bufring::provide(memory.as_ptr() as u64, 16, 4, 1, 0);
+    for kind in [libc::SOCK_STREAM, libc::SOCK_DGRAM] {
+        for (off, want) in [
+            (4, (Some(err(ESPIPE)), None)),
+            (u64::MAX, (None, Some(Res(3)))),
+            (1 << 63, (Some(err(EINVAL)), None)),
+            (i64::MAX as u64, (Some(err(EINVAL)), None)),
+        ] {
+            let mut ring = Ring::new(abi, 4);
+            check_eq!(ring.res(provide), Res(0));
+            let (a, b) = sys::socketpair(kind);
+            let read = op(Opcode::ReadMultishot, a, 0, 0, off);
+            ring.submit_all(&[bufring::select(read, 1)]);
+            let soon = std::time::Duration::from_millis(40);
+            let first = ring.wait_within(soon).map(|d| d.res);
+            sys::write(b, b"abc");
+            let next = ring.wait_within(soon).map(|d| d.res);
+            check_eq!((first, next), want, "kind {kind}, offset {off:#x}");
+            let mut buf = [0; 4];
+            if off >> 63 == 0 {
+                sys::write(b, b"abc");
+                check_eq!(Some(ring.res(sqe::read(a, &mut buf, off))), want.0, "once, {off:#x}");
+            }
+        }
+    }
+}
+
+/// The pages that a vector would have are counted before its elements are looked at one by one.
+fn wide_vectors_of_registered_memory(abi: &Abi) {
+    let page = sys::buffer(4096);
+    let element = |len: u64| libc::iovec {
+        iov_base: page.as_ptr() as *mut _,
+        iov_len: usize::try_from(len).unwrap(),
+    };
+    let file = sys::file_with(b"abc");
+    let mut ring = Ring::new(abi, 8);
+    let buffers = reg::IORING_REGISTER_BUFFERS as u32;
+    for registered in [false, true] {
+        if registered {
+            check_eq!(ring.register(buffers, [element(4096)].as_ptr(), 1), Res(0));
+        }
+        for (what, lengths, want) in [
+            ("too long", vec![4097], EFAULT),
+            ("one is empty", vec![8, 0], EFAULT),
+            ("many pages", vec![1 << 31], ENOMEM),
+            ("many pages together", vec![1 << 29, 8, 1 << 29, 1 << 29], ENOMEM),
+            ("many pages and one is empty", vec![0, 1 << 32], ENOMEM),
+            ("more than a number holds", vec![1 << 43], libc::EOVERFLOW),
+            ("together", vec![1 << 42, 1 << 42], libc::EOVERFLOW),
+            ("no number at all", vec![i64::MAX as u64], libc::EOVERFLOW),
+        ] {
+            let vector: Vec<_> = lengths.into_iter().map(element).collect();
+            let want = err(if registered { want } else { EFAULT });
+            for opcode in [Opcode::ReadvFixed, Opcode::WritevFixed] {
+                let sqe = op(opcode, file, vector.as_ptr() as u64, vector.len() as u32, 0);
+                check_eq!(ring.res(sqe), want, "{what}, registered: {registered}");
+                check_eq!(ring.res(sqe.forced_async()), want, "{what}, async");
+            }
         }
     }
 }
@@ -404,6 +473,10 @@ fn poll_first_on_what_is_no_socket(abi: &Abi) {
     sys::write(w, b"x");
     check_eq!(ring.res(first(sqe::recv(r, &mut buf, 0))), err(ENOTSOCK), "recv of a ready pipe");
     check_eq!(ring.res(first(sqe::recv(null, &mut buf, 0))), err(EAGAIN), "recv of /dev/null");
+    let accept = |fd| sqe::accept(fd, 0).with(|s| s.ioprio = raw::IORING_ACCEPT_POLL_FIRST as u16);
+    check_eq!(ring.res(accept(r)), err(ENOTSOCK), "accept from a ready pipe");
+    check_eq!(ring.res(accept(null)), err(EAGAIN), "accept from /dev/null");
+    check_eq!(ring.res(sqe::accept(null, 0)), err(ENOTSOCK), "accept at once");
 }
 
 /// Linux 6.18 spins for ever when an overflow waits behind a head like this: ours only.
@@ -444,6 +517,8 @@ family!["refusals", modes;
     multishot_reads_look_at_the_file_first,
     workers_check_as_much,
     long_vectors_of_registered_memory,
+    multishot_reads_at_an_offset,
+    wide_vectors_of_registered_memory,
     listeners_do_not_transfer,
     no_socket_takes_no_buffer,
     poll_first_on_what_is_no_socket,

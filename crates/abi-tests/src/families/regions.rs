@@ -97,6 +97,22 @@ fn arguments(abi: &Abi) {
     check_eq!(register(&ring, &mut d, WAIT_ARG), err(EINVAL), "for waits, on an enabled one");
 }
 
+/// More than one piece of the page allocator's is not to be had; that much may not be there.
+fn how_much_the_ring_has_itself(abi: &Abi) {
+    for (size, want) in [
+        (PAGE, Res(0)),
+        (1 << 16, Res(0)),
+        ((4 << 20) + PAGE, err(ENOMEM)),
+        (6 << 20, err(ENOMEM)),
+        (1 << 30, err(ENOMEM)),
+        (0x7fff_ffff << 12, err(ENOMEM)),
+        (1 << 43, err(libc::E2BIG)),
+    ] {
+        let ring = Ring::build(abi, 8, params(0));
+        check_eq!(register(&ring, &mut desc(0, size), 0), want, "{size:#x}");
+    }
+}
+
 fn waits_take_their_arguments_from_it(abi: &Abi) {
     let at = sys::buffer(PAGE).as_mut_ptr();
     let mut ring = with_waits(abi, at);
@@ -171,6 +187,7 @@ fn memory_of_the_ring(abi: &Abi) {
 
 family!["regions", modes;
     arguments,
+    how_much_the_ring_has_itself,
     waits_take_their_arguments_from_it,
     what_a_wait_may_say,
     rings_without_one,

@@ -155,13 +155,17 @@ fn tame(world: &World, pages: &Pages, s: &mut Sqe) {
     let Some(opcode) = Opcode::from_raw(s.opcode) else { return };
     let fixed = s.flags & sqe_flags::FIXED_FILE != 0;
     let named = world.files.iter().find(|(_, fd)| *fd == s.fd).map(|(name, _)| *name);
-    if !names_a_file(opcode) {
+    if !names_a_file(opcode) || fixed {
         // The numbers of rings are not the same on both sides.
         if named.is_some_and(|name| name.contains("ring")) {
             s.fd = 7;
         }
     } else if !fixed && named.is_none() && s.fd >= 0 {
         s.fd = world.fd("unused");
+    }
+    if s.pad2 == 1 {
+        // Integrity metadata is not offered.
+        s.pad2 = 2;
     }
     match opcode {
         Opcode::Close if !fixed && s.file_index == 0 => {
@@ -210,10 +214,6 @@ fn tame(world: &World, pages: &Pages, s: &mut Sqe) {
             if named.is_some_and(|name| name.contains("eventfd") || name == VICTIM) || fixed =>
         {
             (s.fd, s.flags) = (world.fd("pipe r"), s.flags & !sqe_flags::FIXED_FILE);
-        }
-        // Integrity metadata is not offered.
-        O::Read | O::Write | O::ReadFixed | O::WriteFixed | O::Readv | O::Writev if s.pad2 == 1 => {
-            s.pad2 = 2;
         }
         // Nothing can be registered for it here, and the operation is not offered.
         O::RecvZc => s.opcode = O::Recv as u8,

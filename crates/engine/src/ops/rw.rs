@@ -38,6 +38,8 @@ pub const WRITEV_FIXED: OpDef = OpDef { ..RW };
 const UIO_MAXIOV: u32 = 1024;
 /// The most that one read or write transfers (MAX_RW_COUNT).
 const MAX_RW_COUNT: u64 = 0x7fff_f000;
+/// Entries of 16 bytes that the kernel finds memory for in one piece.
+const KMALLOC_MAX_ENTRIES: u64 = 1 << 18;
 pub const RWF_NOWAIT: u32 = libc::RWF_NOWAIT as u32;
 
 fn opcode(req: &Req) -> Opcode {
@@ -224,13 +226,12 @@ fn transfer(req: &Req, extra_flags: u32) -> Result<usize, Errno> {
 pub fn transfer_anywhere(req: &mut Req, extra_flags: u32) -> Result<usize, Errno> {
     match transfer(req, extra_flags) {
         Err(Errno::ESPIPE) if !req.has(flag::STREAM) => {
-            // A pipe ignores the offset, a socket refuses any but 0.
+            // A pipe ignores the offset, but it has to be one; a socket refuses any but 0.
+            (req.sqe.off as i64).checked_add(left(req) as i64).ok_or(Errno::EINVAL)?;
             let socket = || sys::file_kind(req.fd()).is_ok_and(FileKind::is_socket);
             if req.sqe.off != 0 && socket() {
                 return Err(Errno::ESPIPE);
             }
-            // Ignored, but it has to be one.
-            (req.sqe.off as i64).checked_add(left(req) as i64).ok_or(Errno::EINVAL)?;
             req.flags |= flag::STREAM;
             transfer(req, extra_flags)
         }
@@ -250,10 +251,22 @@ pub fn check_fixed(st: &State, req: &Req, addr: u64, len: u64) -> Result<(), Err
 
 /// As [`check_fixed`], for each element; none may be empty.
 pub fn check_fixed_vector(st: &State, req: &Req, iov: &[IoVec]) -> Result<(), Errno> {
-    iov.iter().try_for_each(|v| match v.len {
-        0 => Err(Errno::EFAULT),
-        len => check_fixed(st, req, v.base, len),
-    })
+    let table = st.bufs.as_ref().ok_or(Errno::EFAULT)?;
+    let node = table.get(req.sqe.buf_index as u32).ok_or(Errno::EFAULT)?;
+    let holds = iov.iter().all(|v| v.len != 0 && node.item.contains(v.base, v.len));
+    if holds { Ok(()) } else { Err(outside(iov)) }
+}
+
+/// What is said of a vector that the buffer does not hold: the kernel first looks for memory to describe its pages,
+/// by the lengths alone.
+#[cold]
+fn outside(iov: &[IoVec]) -> Errno {
+    let pages: u64 = iov.iter().map(|v| (v.len >> 12) + 2).sum();
+    match pages + iov.len() as u64 {
+        _ if pages > i32::MAX as u64 => Errno::EOVERFLOW,
+        entries if entries > KMALLOC_MAX_ENTRIES => Errno::ENOMEM,
+        _ => Errno::EFAULT,
+    }
 }
 
 fn import_fixed(st: &State, req: &Req) -> Result<(), Errno> {

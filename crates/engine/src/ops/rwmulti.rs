@@ -46,7 +46,9 @@ fn multishot_issue(st: &mut State, req: &mut Req, attempt: Attempt) -> Outcome {
         if kind.is_storage() {
             return Outcome::err(Errno::EBADFD);
         }
-        if st.kbuf.peek(group, 0).is_none() {
+        // A worker waits first.
+        let waits = req.has(flag::FORCE_WORKER);
+        if !waits && st.kbuf.peek(group, 0).is_none() {
             let pollable = rwrules::can_poll(req.fd());
             let e =
                 pollable.map_or_else(|e| e, |yes| if yes { Errno::ENOBUFS } else { Errno::EBADFD });
@@ -66,7 +68,7 @@ fn multishot_issue(st: &mut State, req: &mut Req, attempt: Attempt) -> Outcome {
         // with it the question whether there is something to read already.
         req.flags |= flag::REQUEUE;
         // A socket can: it is asked at once, as one that only listens would never be ready.
-        if !nowait && (!kind.is_socket() || req.has(flag::FORCE_WORKER)) {
+        if !nowait && (!kind.is_socket() || waits) {
             return Outcome::Arm(POLLIN);
         }
     }

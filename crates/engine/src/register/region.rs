@@ -12,6 +12,8 @@ const USER: u32 = 1;
 /// `IORING_MEM_REGION_REG_WAIT_ARG`: waits find their arguments there.
 const WAIT_ARG: u64 = 1;
 const PAGE: u64 = 4096;
+/// The most of its own memory that Linux 6.18 finds for a region: one piece of the page allocator's.
+const OWN_MAX: u64 = 4 << 20;
 
 /// # Errors
 /// EBUSY when there is a region; EINVAL for what does not exist, and for the arguments of waits once the ring is
@@ -60,6 +62,9 @@ fn make(desc: &raw::io_uring_region_desc, for_waits: bool) -> Result<Region, Err
     }
     desc.user_addr.checked_add(desc.size).ok_or(Errno::EOVERFLOW)?;
     if desc.user_addr == 0 {
+        if desc.size > OWN_MAX {
+            return Err(Errno::ENOMEM);
+        }
         return Region::create(desc.size, for_waits);
     }
     if !bufs::writable(desc.user_addr, desc.size) {
