@@ -12,7 +12,7 @@ use crate::sys;
 use fastrand::Rng;
 use soloring_abi::{Opcode, Sqe, raw, sqe_flags};
 use std::collections::BTreeMap;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Batches of entries between two new worlds.
 const BATCHES: usize = 6;
@@ -20,6 +20,8 @@ const BATCHES: usize = 6;
 const WORLDS: usize = 8;
 /// Completions of one batch that are looked at; one that repeats for ever must not keep us.
 const COMPLETIONS_MAX: usize = 200;
+/// How long they are looked at, before the cancellation and after it.
+const TIME_MAX: Duration = Duration::from_millis(300);
 /// User data of the first entry.
 const FIRST: u64 = 1000;
 
@@ -344,8 +346,9 @@ fn run(ring: &mut Ring, pages: &Pages, batch: &[Sqe]) -> Outcome {
             let all = raw::IORING_ASYNC_CANCEL_ANY | raw::IORING_ASYNC_CANCEL_ALL;
             ring.submit_all(&[sqe::cancel(0, -1, all).ud(2)]);
         }
+        let begun = Instant::now();
         for _ in 0..COMPLETIONS_MAX {
-            if open == 0 {
+            if open == 0 || begun.elapsed() > TIME_MAX {
                 break;
             }
             let Some(done) = ring.wait_within(limit) else { break };
