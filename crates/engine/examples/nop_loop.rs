@@ -1,10 +1,10 @@
 //! Submits NOPs for ever so long, or reads: something for `perf stat` and callgrind to look at.
 //!
-//! `nop_loop BATCH ENTERS [FILE]`; with a file, 4096 bytes are read from its start each time. Prints
-//! nanoseconds per operation.
+//! `nop_loop BATCH ENTERS [FILE [VECTORS]]`; with a file, 4096 bytes are read from its start each time, by READV where a
+//! number of vectors is given. Prints nanoseconds per operation.
 #![allow(unsafe_code)]
 
-use soloring_abi::{Opcode, Params, Sqe, raw};
+use soloring_abi::{IoVec, Opcode, Params, Sqe, raw};
 use soloring_engine::uapi;
 use std::os::fd::AsRawFd;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -35,8 +35,17 @@ fn main() {
     }
     let file = std::env::args().nth(3).map(|path| std::fs::File::open(path).expect("the file"));
     let mut buffer = vec![0u8; 4096];
+    let vectors = arg(4, 0);
+    let base = buffer.as_mut_ptr() as u64;
+    let piece = 4096 / u64::from(vectors.max(1));
+    // On the heap, as programs have them.
+    let iov: Vec<IoVec> =
+        (0..u64::from(vectors)).map(|i| IoVec { base: base + i * piece, len: piece }).collect();
     let (opcode, file_fd, at, len) = match &file {
-        Some(file) => (Opcode::Read as u8, file.as_raw_fd(), buffer.as_mut_ptr() as u64, 4096),
+        Some(file) if vectors > 0 => {
+            (Opcode::Readv as u8, file.as_raw_fd(), iov.as_ptr() as u64, vectors)
+        }
+        Some(file) => (Opcode::Read as u8, file.as_raw_fd(), base, 4096),
         None => (Opcode::Nop as u8, -1, 0, 0),
     };
     let start = std::time::Instant::now();

@@ -82,7 +82,7 @@ fn complete_alone(st: &mut State, slot: u32, res: i32) {
 #[inline(always)]
 pub fn complete_inline(st: &mut State, req: &mut Req, res: i32, cflags: u32) {
     debug_assert!(req.next == NIL && !matches!(req.file, File::Own(_)));
-    if req.has(flag::SKIP_CQE | flag::NOTIF) {
+    if req.has(flag::SKIP_CQE | flag::NOTIF | flag::UNPREPARED) {
         return complete_inline_slow(st, req, res, cflags);
     }
     let flags = cflags | req.cqe_flags;
@@ -92,6 +92,9 @@ pub fn complete_inline(st: &mut State, req: &mut Req, res: i32, cflags: u32) {
 
 #[cold]
 fn complete_inline_slow(st: &mut State, req: &mut Req, res: i32, cflags: u32) {
+    if req.has(flag::UNPREPARED) {
+        st.stop_submission();
+    }
     complete(st, None, std::mem::take(req), res, cflags);
 }
 

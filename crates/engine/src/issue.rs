@@ -69,12 +69,22 @@ pub fn issue_new(st: &mut State, req: &mut Req, def: &'static OpDef) {
     if def.needs_file
         && let Err(e) = resolve_file(st, req)
     {
-        return complete_inline(st, req, e.neg(), 0);
+        return fail_unresolved(st, req, def, e);
     }
     match (def.issue)(st, req, Attempt::First) {
         Outcome::Done(res, cflags) => complete_inline(st, req, res, cflags),
         outcome => issue_new_slow(st, req, outcome),
     }
+}
+
+/// There is no such file. What the request lent would have been looked at before.
+#[cold]
+fn fail_unresolved(st: &mut State, req: &mut Req, def: &'static OpDef, e: Errno) {
+    let unread = if req.has(flag::LENT) { (def.stabilise)(req).err() } else { None };
+    if unread.is_some() {
+        req.flags |= flag::UNPREPARED;
+    }
+    complete_inline(st, req, unread.unwrap_or(e).neg(), 0);
 }
 
 #[inline(never)]

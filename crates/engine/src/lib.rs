@@ -17,6 +17,7 @@ mod resources;
 mod opdata;
 mod kbuf;
 mod req;
+mod lent;
 mod index;
 mod slab;
 mod waiters;

@@ -60,6 +60,12 @@ pub mod flag {
     pub const REQUEUE: u32 = 1 << 27;
     /// A second CQE follows the last one: the notification of a zero-copy send.
     pub const NOTIF: u32 = 1 << 28;
+    /// Its first attempt follows its checks in the same submission, with nothing in between.
+    pub const PLAIN: u32 = 1 << 22;
+    /// What the SQE points to stands in the program's memory until the first attempt (`lent.rs`).
+    pub const LENT: u32 = 1 << 23;
+    /// What was lent could not be read: the request fails as if its checks had found that.
+    pub const UNPREPARED: u32 = 1 << 29;
     /// The socket is known to be a stream.
     pub const STREAM_SOCKET: u32 = 1 << 25;
     /// The socket is known to keep messages apart.
@@ -199,7 +205,8 @@ impl Req {
     pub fn reset(&mut self, sqe: Sqe) {
         debug_assert!(self.held_file.is_none() && self.held_buf.is_none());
         self.sqe = sqe;
-        self.flags = 0;
+        // Whoever finds more to it takes this back before its checks.
+        self.flags = flag::PLAIN;
         self.next = NIL;
         self.head = NIL;
         self.file = File::None;

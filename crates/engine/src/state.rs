@@ -117,6 +117,8 @@ pub struct State {
     pub submitter: Option<ThreadToken>,
     /// Private consumer cursor of the SQ.
     pub sq_head: u32,
+    /// Where the submission that is under way ends.
+    pub sq_stop: u32,
     /// Set while completions are posted by the submitting thread itself.
     pub inline: bool,
     pub drain_disabled: bool,
@@ -183,6 +185,7 @@ impl State {
             setup_flags,
             submitter: None,
             sq_head: 0,
+            sq_stop: 0,
             cq,
             slab: Slab::default(),
             by_user_data: Index::default(),
@@ -282,6 +285,14 @@ impl State {
             self.iopoll as u8,
         ];
         u32::from_ne_bytes(conditions) == 0 && self.link.head == NIL
+    }
+
+    /// A request failed its checks: it is the last of its submission, unless the ring has IORING_SETUP_SUBMIT_ALL.
+    #[cold]
+    pub fn stop_submission(&mut self) {
+        if !self.setup_has(raw::IORING_SETUP_SUBMIT_ALL) {
+            self.sq_stop = self.sq_head;
+        }
     }
 
     /// Nothing waits anywhere: no file, worker, timer, task work or overflow needs a look.

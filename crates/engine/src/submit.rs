@@ -22,25 +22,24 @@ pub fn submit(st: &mut State, to_submit: u32) -> u32 {
 pub fn submit_here(st: &mut State, to_submit: u32) -> u32 {
     let entries = st.rings.layout().sq_entries;
     let available = st.rings.sq_tail().wrapping_sub(st.sq_head).min(entries);
-    let wanted = to_submit.min(available);
-    let mut taken = 0;
+    let first = st.sq_head;
+    st.sq_stop = first.wrapping_add(to_submit.min(available));
+    let mut dropped = 0;
     // One request in place for everything that completes inline, kept from one submission to the next: making
     // one and dropping it costs more than a NOP.
     let mut scratch = st.scratch.take().unwrap_or_else(|| Box::new(Req::new(Sqe::default())));
     let req = &mut *scratch;
     st.inline = true;
-    while taken < wanted {
+    while st.sq_head != st.sq_stop {
         let pos = st.sq_head;
         st.sq_head = pos.wrapping_add(1);
         let Some(index) = st.rings.sqe_index(pos) else {
             st.rings.sq_dropped_inc();
+            dropped = 1;
             break;
         };
         req.reset(st.rings.sqe(index));
-        taken += 1;
-        if submit_one(st, req).is_err() && !st.setup_has(raw::IORING_SETUP_SUBMIT_ALL) {
-            break;
-        }
+        submit_one(st, req);
     }
     req.let_go();
     // Nothing is there to be dropped: it was taken above.
@@ -55,11 +54,11 @@ pub fn submit_here(st: &mut State, to_submit: u32) -> u32 {
     if !st.ready.is_empty() {
         run_ready(st);
     }
-    taken
+    st.sq_head.wrapping_sub(first) - dropped
 }
 
 #[inline(always)]
-fn submit_one(st: &mut State, req: &mut Req) -> Result<(), Errno> {
+fn submit_one(st: &mut State, req: &mut Req) {
     let (opcode, flags) = (req.sqe.opcode, req.sqe.flags);
     st.counts.note(opcode);
     // The plain request, in few steps. What is checked here or cannot be wrong is what `init` checks.
@@ -68,14 +67,8 @@ fn submit_one(st: &mut State, req: &mut Req) -> Result<(), Errno> {
         let no_extras = (req.sqe.ioprio == 0 || def.ioprio) && req.sqe.personality == 0;
         if no_extras && !def.always_async {
             return match (def.prep)(st, req) {
-                Ok(()) if !req.has(flag::FORCE_ASYNC) => {
-                    issue_new(st, req, def);
-                    Ok(())
-                }
-                Ok(()) => {
-                    queue(st, std::mem::take(req));
-                    Ok(())
-                }
+                Ok(()) if !req.has(flag::FORCE_ASYNC) => issue_new(st, req, def),
+                Ok(()) => queue(st, std::mem::take(req)),
                 Err(e) => fail_init(st, std::mem::take(req), e),
             };
         }
@@ -85,12 +78,10 @@ fn submit_one(st: &mut State, req: &mut Req) -> Result<(), Errno> {
 
 /// Whatever is not plain: part of a chain, drained, restricted, with rare flags, or wrong.
 #[inline(never)]
-fn submit_other(st: &mut State, req: &mut Req) -> Result<(), Errno> {
+fn submit_other(st: &mut State, req: &mut Req) {
+    req.flags &= !flag::PLAIN;
     match init(st, req) {
-        Ok(()) => {
-            queue(st, std::mem::take(req));
-            Ok(())
-        }
+        Ok(()) => queue(st, std::mem::take(req)),
         Err(e) => fail_init(st, std::mem::take(req), e),
     }
 }
@@ -256,10 +247,8 @@ fn queue_slow(st: &mut State, slot: u32) {
 }
 
 /// A request that failed its checks: alone it completes with the error, in a chain it fails the chain.
-///
-/// # Errors
-/// The same error, unless the chain goes on: a chain is assembled to its end before it fails.
-fn fail_init(st: &mut State, mut req: Req, e: Errno) -> Result<(), Errno> {
+/// The submission ends with it, unless the chain goes on: a chain is assembled to its end before it fails.
+fn fail_init(st: &mut State, mut req: Req, e: Errno) {
     let links_on = req.sqe.flags & LINK_FLAGS != 0;
     req.res = e.neg();
     if req.sqe.flags & sqe_flags::CQE_SKIP_SUCCESS != 0 {
@@ -279,9 +268,9 @@ fn fail_init(st: &mut State, mut req: Req, e: Errno) -> Result<(), Errno> {
         st.link.last = slot;
     }
     if links_on {
-        return Ok(());
+        return;
     }
     let head = std::mem::replace(&mut st.link.head, NIL);
     fail_chain(st, head);
-    Err(e)
+    st.stop_submission();
 }

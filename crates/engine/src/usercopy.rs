@@ -267,6 +267,16 @@ pub fn read<T: Plain>(addr: u64) -> Result<T, Errno> {
     Ok(unsafe { value.assume_init() })
 }
 
+/// The `count` values of `T` at `addr`, one after the other, if they lie on the live part of the calling thread's stack.
+#[inline]
+pub fn on_stack<T: Plain>(addr: u64, count: usize) -> Option<impl Iterator<Item = T>> {
+    let here = on_own_stack(addr, count.checked_mul(size_of::<T>())?);
+    let at = addr as *const T;
+    // SAFETY: the bytes lie on this thread's stack above the stack pointer, which stays above whoever takes them from
+    // the iterator: it is not sent anywhere.
+    here.then(|| (0..count).map(move |i| unsafe { at.add(i).read_unaligned() }))
+}
+
 /// Copies one `T` out.
 ///
 /// # Errors

@@ -10,7 +10,8 @@ use soloring_abi::{Opcode, Params, Sqe, raw};
 use soloring_engine::uapi;
 use std::arch::asm;
 use std::collections::BTreeMap;
-use std::os::fd::AsRawFd;
+use std::net::UdpSocket;
+use std::os::fd::IntoRawFd;
 use std::process::Command;
 use std::ptr::{null, null_mut};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -93,23 +94,49 @@ impl Ring {
     }
 }
 
+/// What each entry of a batch is, and its result. What it names stays, and is on the heap, as with most programs.
+fn entry(name: &str) -> (Sqe, i32) {
+    let file = || {
+        let path = std::env::current_exe().unwrap();
+        let fd = std::fs::File::open(path).unwrap().into_raw_fd();
+        Sqe { opcode: Opcode::Read as u8, fd, ..Sqe::default() }
+    };
+    let buffer = Box::leak(Box::new([0u8; 64])).as_mut_ptr();
+    let vectors =
+        Box::leak(Box::new([(); 4].map(|()| libc::iovec { iov_base: buffer.cast(), iov_len: 16 })));
+    // SAFETY: an empty header is a value.
+    let header: &mut libc::msghdr = Box::leak(Box::new(unsafe { std::mem::zeroed() }));
+    (header.msg_iov, header.msg_iovlen) = (vectors.as_mut_ptr(), 4);
+    let message = |opcode: Opcode| {
+        let receiver = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let sender = UdpSocket::bind("127.0.0.1:0").unwrap();
+        sender.connect(receiver.local_addr().unwrap()).unwrap();
+        // Far more than the batches take.
+        (0..8 * BATCH).for_each(|_| assert_eq!(sender.send(&[1; 64]).unwrap(), 64));
+        let sends = matches!(opcode, Opcode::Send | Opcode::Sendmsg);
+        let fd = [receiver.into_raw_fd(), sender.into_raw_fd()][usize::from(sends)];
+        Sqe { opcode: opcode as u8, fd, ..Sqe::default() }
+    };
+    let plain = |sqe| (Sqe { addr: buffer as u64, len: 64, ..sqe }, 64);
+    let of_header = |sqe| (Sqe { addr: &raw const *header as u64, len: 1, ..sqe }, 64);
+    match name {
+        "reads" => plain(file()),
+        "vectored reads" => {
+            let (addr, opcode) = (vectors.as_ptr() as u64, Opcode::Readv as u8);
+            (Sqe { opcode, addr, len: 4, ..file() }, 64)
+        }
+        "sends" => plain(message(Opcode::Send)),
+        "receives" => plain(message(Opcode::Recv)),
+        "messages sent" => of_header(message(Opcode::Sendmsg)),
+        "messages received" => of_header(message(Opcode::Recvmsg)),
+        _ => (Sqe { opcode: Opcode::Nop as u8, fd: -1, ..Sqe::default() }, 0),
+    }
+}
+
 /// The child's part: `name` says on what kind of ring what is done.
 fn child(name: &str) {
     let mut ring = Ring::new(if name == "without an owner" { 0 } else { OWNER });
-    let path = std::env::current_exe().unwrap();
-    let file = std::fs::File::open(path).unwrap();
-    let mut buffer = [0u8; 64];
-    let sqe = match name {
-        "reads" => Sqe {
-            opcode: Opcode::Read as u8,
-            fd: file.as_raw_fd(),
-            addr: buffer.as_mut_ptr() as u64,
-            len: 64,
-            ..Sqe::default()
-        },
-        _ => Sqe { opcode: Opcode::Nop as u8, fd: -1, ..Sqe::default() },
-    };
-    let res = if name == "reads" { 64 } else { 0 };
+    let (sqe, res) = entry(name);
     let (mut fd, mut flags) = (ring.fd, raw::IORING_ENTER_GETEVENTS);
     if name == "a registered ring" {
         let mut update = [u64::from(u32::MAX), u64::from(fd)];
@@ -119,7 +146,7 @@ fn child(name: &str) {
         assert_eq!(unsafe { uapi::io_uring_register(fd, op, at, 1) }, 1);
         (fd, flags) = (update[0] as u32, flags | raw::IORING_ENTER_REGISTERED_RING);
     }
-    // SAFETY: the entries name a file and a buffer that live until the end of this function.
+    // SAFETY: what the entries name stays.
     let enter = || unsafe { uapi::io_uring_enter(fd, BATCH, BATCH, flags, null(), 0) };
     // What is made at first use is made: caches, slots, answers of the kernel.
     for _ in 0..3 {
@@ -281,6 +308,25 @@ fn a_registered_ring() {
 #[test]
 fn reads() {
     check("reads", &[(libc::SYS_preadv2, BATCH)]);
+}
+
+/// The second call counts the bytes of the vectors: whether the read was short.
+#[test]
+fn vectored_reads() {
+    check("vectored reads", &[(libc::SYS_preadv2, BATCH), (libc::SYS_writev, BATCH)]);
+}
+
+#[test]
+fn sends_and_receives() {
+    check("sends", &[(libc::SYS_sendto, BATCH)]);
+    check("receives", &[(libc::SYS_recvfrom, BATCH)]);
+}
+
+/// The second call of a send tells whether there is control data.
+#[test]
+fn messages() {
+    check("messages sent", &[(libc::SYS_sendmsg, BATCH), (libc::SYS_writev, BATCH)]);
+    check("messages received", &[(libc::SYS_recvmsg, BATCH)]);
 }
 
 /// The check can fail: a ring without an owner takes its mutex.

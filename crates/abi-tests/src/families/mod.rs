@@ -19,6 +19,7 @@ pub mod garbage;
 pub mod held;
 pub mod kbuf;
 pub mod leaks;
+pub mod lent;
 pub mod links;
 pub mod memory;
 pub mod mixed;
@@ -57,6 +58,7 @@ pub const FAMILIES: &[Family] = &[
     queues::FAMILY,
     links::FAMILY,
     rw::FAMILY,
+    lent::FAMILY,
     files::FAMILY,
     net::FAMILY,
     sendrecv::FAMILY,

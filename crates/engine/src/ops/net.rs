@@ -3,20 +3,26 @@
 //! The attempts stand in `sockio.rs`, what provided buffers and multishot add in `netbuf.rs`.
 
 use super::sockio::{
-    DONTWAIT, POLLOUT, WAITALL, how, msg_stabilise, poll_first, read_iov, receive_events,
-    receive_rest, recv_chosen, recvmsg_chosen, send_chosen, sendmsg_chosen, socket_option,
-    stable_msg,
+    DONTWAIT, POLLOUT, WAITALL, how, may_lend, msg_prep, msg_stabilise, poll_first, read_iov,
+    receive_events, receive_rest, recv_chosen, recvmsg_chosen, recvmsg_lent, send_chosen,
+    send_lent, sendmsg_chosen, sendmsg_lent, socket_option, stable_msg,
 };
 use super::{Attempt, BASE, OpDef, Outcome, netbuf, rights, rw};
 use crate::ops::sock::read_addr;
 use crate::req::{AsyncData, File, MsgData, Req, flag};
 use crate::state::State;
-use crate::usercopy;
+use crate::{lent, usercopy};
 use soloring_abi::{Errno, IoVec, Opcode, raw, sqe_flags};
 
 const NET: OpDef = OpDef { needs_file: true, ioprio: true, pollable: true, ..BASE };
 
-pub const SEND: OpDef = OpDef { prep: send_prep, issue: send_issue, buffer_select: true, ..NET };
+pub const SEND: OpDef = OpDef {
+    prep: send_prep,
+    issue: send_issue,
+    stabilise: send_stabilise,
+    buffer_select: true,
+    ..NET
+};
 pub const SENDMSG: OpDef =
     OpDef { prep: sendmsg_prep, issue: sendmsg_issue, stabilise: msg_stabilise, ..NET };
 pub const RECV: OpDef = OpDef { prep: recv_prep, issue: recv_issue, buffer_select: true, ..NET };
@@ -70,7 +76,16 @@ fn send_prep(_: &mut State, req: &mut Req) -> Result<(), Errno> {
     if bundle {
         req.sqe.op_flags |= WAITALL;
     }
+    let to_len = req.sqe.file_index;
+    if req.sqe.off != 0 && to_len <= 128 && may_lend(req) {
+        req.flags |= flag::LENT;
+        return check_buffer(req);
+    }
     send_setup(req)
+}
+
+fn send_stabilise(req: &mut Req) -> Result<(), Errno> {
+    if req.has(flag::LENT) { lent::take(req, send_setup) } else { Ok(()) }
 }
 
 /// Copies destination and vector of a send.
@@ -109,7 +124,7 @@ fn sendmsg_prep(_: &mut State, req: &mut Req) -> Result<(), Errno> {
     }
     note_dontwait(req);
     // The header and its vector must be readable at submission.
-    stable_msg(req)
+    msg_prep(req)
 }
 
 fn recv_prep(_: &mut State, req: &mut Req) -> Result<(), Errno> {
@@ -135,7 +150,7 @@ fn recv_prep(_: &mut State, req: &mut Req) -> Result<(), Errno> {
         return Err(Errno::EINVAL);
     }
     note_dontwait(req);
-    if message { stable_msg(req) } else { check_buffer(req) }
+    if message { msg_prep(req) } else { check_buffer(req) }
 }
 
 /// Checks what both zero-copy sends share. From here on there is a notification, errors included.
@@ -184,6 +199,9 @@ fn arm_first(req: &mut Req, events: u32) -> Outcome {
 }
 
 fn send_issue(st: &mut State, req: &mut Req, attempt: Attempt) -> Outcome {
+    if req.has(flag::LENT) {
+        return send_lent(req, send_setup);
+    }
     if poll_first(req, attempt) {
         return arm_first(req, POLLOUT);
     }
@@ -252,6 +270,11 @@ fn recv_provided(st: &mut State, req: &mut Req, attempt: Attempt) -> Outcome {
 }
 
 fn sendmsg_issue(_: &mut State, req: &mut Req, attempt: Attempt) -> Outcome {
+    if req.has(flag::LENT)
+        && let Some(outcome) = sendmsg_lent(req)
+    {
+        return outcome;
+    }
     if poll_first(req, attempt) {
         return arm_first(req, POLLOUT);
     }
@@ -266,6 +289,9 @@ fn sendmsg_issue(_: &mut State, req: &mut Req, attempt: Attempt) -> Outcome {
 }
 
 fn recvmsg_issue(st: &mut State, req: &mut Req, attempt: Attempt) -> Outcome {
+    if req.has(flag::LENT) {
+        return recvmsg_lent(req);
+    }
     if poll_first(req, attempt) {
         return arm_first(req, receive_events(req));
     }

@@ -8,7 +8,7 @@ use super::{Attempt, BASE, OpDef, Outcome, retry_eintr, rwrules};
 use crate::req::{AsyncData, File, Req, flag};
 use crate::state::State;
 use crate::sys::{self, FileKind, sys};
-use crate::usercopy;
+use crate::{lent, usercopy};
 use soloring_abi::{Errno, IoVec, Opcode, raw, sqe_flags};
 use soloring_iowq::{Class, Interrupt};
 use std::sync::Arc;
@@ -118,7 +118,7 @@ pub fn prep(_: &mut State, req: &mut Req) -> Result<(), Errno> {
     usercopy::access_ok(sqe.addr, (sqe.len as u64).min(MAX_RW_COUNT))
 }
 
-/// Copies the vector.
+/// Sees to the vector: it is copied, or lent to an attempt that follows at once.
 #[inline(never)]
 fn prep_vectored(req: &mut Req) -> Result<(), Errno> {
     let sqe = &req.sqe;
@@ -127,18 +127,27 @@ fn prep_vectored(req: &mut Req) -> Result<(), Errno> {
         let huge = is_fixed_buf(req) && sqe.len > 1 << 18;
         return Err(if huge { Errno::ENOMEM } else { Errno::EINVAL });
     }
-    if sqe.len > 0 {
-        // The vector itself must be readable at submission, as the kernel imports it there.
-        let iov = usercopy::read_vec::<IoVec>(sqe.addr, sqe.len as usize)?;
-        if iov.iter().any(|v| v.len > isize::MAX as u64) {
-            return Err(Errno::EINVAL);
-        }
-        if !is_fixed_buf(req) {
-            iov.iter().try_for_each(|v| usercopy::access_ok(v.base, v.len))?;
-        }
-        req.data = AsyncData::Iov(iov);
-        req.flags |= flag::STABLE;
+    if sqe.len == 0 {
+        return Ok(());
     }
+    if req.has(flag::PLAIN) && !is_fixed_buf(req) && sqe.op_flags == 0 && lent::is_possible() {
+        req.flags |= flag::LENT;
+        return Ok(());
+    }
+    copy_vector(req)
+}
+
+/// The vector itself must be readable at submission, as the kernel imports it there.
+fn copy_vector(req: &mut Req) -> Result<(), Errno> {
+    let iov = usercopy::read_vec::<IoVec>(req.sqe.addr, req.sqe.len as usize)?;
+    if iov.iter().any(|v| v.len > isize::MAX as u64) {
+        return Err(Errno::EINVAL);
+    }
+    if !is_fixed_buf(req) {
+        iov.iter().try_for_each(|v| usercopy::access_ok(v.base, v.len))?;
+    }
+    req.data = AsyncData::Iov(iov);
+    req.flags |= flag::STABLE;
     Ok(())
 }
 
@@ -154,9 +163,9 @@ fn select_prep(req: &mut Req) -> Result<(), Errno> {
     Ok(())
 }
 
-fn stabilise(_: &mut Req) -> Result<(), Errno> {
-    // Vectors are copied in prep; single buffers are plain numbers.
-    Ok(())
+/// Single buffers are plain numbers, and most vectors were copied at once.
+fn stabilise(req: &mut Req) -> Result<(), Errno> {
+    if req.has(flag::LENT) { lent::take(req, copy_vector) } else { Ok(()) }
 }
 
 /// The bytes still to transfer, as one vector; `single` backs the non-vectored case.
@@ -203,7 +212,13 @@ fn left(req: &Req) -> u64 {
 fn transfer(req: &Req, extra_flags: u32) -> Result<usize, Errno> {
     let mut single = [IoVec::default()];
     let iov = remaining(req, &mut single);
-    let (iov, count) = (iov.as_ptr(), iov.len());
+    transfer_vector(req, (iov.as_ptr() as u64, iov.len()), extra_flags)
+}
+
+/// The same with a vector given by address and count.
+#[inline(always)]
+fn transfer_vector(req: &Req, vector: (u64, usize), extra_flags: u32) -> Result<usize, Errno> {
+    let (iov, count) = vector;
     let pos = if req.has(flag::STREAM) || req.sqe.off == u64::MAX {
         u64::MAX
     } else {
@@ -211,8 +226,8 @@ fn transfer(req: &Req, extra_flags: u32) -> Result<usize, Errno> {
     };
     let flags = req.sqe.op_flags | extra_flags;
     let fd = req.fd();
-    // SAFETY: the kernel checks every range of the vector against the program's address space; the
-    // vector itself is ours. Where it writes is where the program asked it to.
+    // SAFETY: the kernel checks every range of the vector against the program's address space, and the vector
+    // itself unless it is ours. Where it writes is where the program asked it to.
     unsafe {
         if is_write(req) {
             sys!(pwritev2, fd, iov, count, pos, pos >> 32, flags)
@@ -302,7 +317,7 @@ fn may_be_direct(st: &mut State, req: &Req) -> bool {
     }
     // O_DIRECT needs aligned offsets: the flag is asked for only then.
     req.sqe.off.is_multiple_of(512)
-        && left(req).is_multiple_of(512)
+        && (req.has(flag::LENT) || left(req).is_multiple_of(512))
         && st.direct.is_direct(req.fd())
 }
 
@@ -409,6 +424,11 @@ fn issue_at(st: &mut State, req: &mut Req, attempt: Attempt) -> Outcome {
         // The file comes first.
         return Outcome::err(rwrules::check_open(req).err().unwrap_or(e));
     }
+    if req.has(flag::LENT)
+        && let Some(outcome) = issue_lent(st, req)
+    {
+        return outcome;
+    }
     if attempt == Attempt::First && may_be_direct(st, req) && req.sqe.op_flags & RWF_NOWAIT == 0 {
         hold_buf(st, req);
         return Outcome::Punt(Class::Bounded);
@@ -430,6 +450,27 @@ fn issue_at(st: &mut State, req: &mut Req, attempt: Attempt) -> Outcome {
             Outcome::Punt(Class::Bounded)
         }
         e => finish_err(req, e),
+    }
+}
+
+/// One attempt with the vector where the program has it. `None`: it was copied, and there is more to do.
+fn issue_lent(st: &mut State, req: &mut Req) -> Option<Outcome> {
+    let vector = (req.sqe.addr, req.sqe.len as usize);
+    let direct = may_be_direct(st, req);
+    let attempted = (!direct).then(|| transfer_vector(req, vector, RWF_NOWAIT));
+    if let Some(Ok(n)) = attempted
+        && n > 0
+        && lent::bytes(vector.0, vector.1) == Some(n as u64)
+    {
+        return Some(Outcome::Done(n as i32, 0));
+    }
+    if let Err(e) = lent::take(req, copy_vector) {
+        return Some(Outcome::err(e));
+    }
+    match attempted? {
+        Ok(n) if n > 0 => Some(after_progress(st, req, n)),
+        Err(Errno::EAGAIN) => Some(would_block(st, req, false)),
+        _ => None,
     }
 }
 

@@ -7,8 +7,9 @@ use super::{Attempt, Outcome};
 use crate::ops::sock::read_addr;
 use crate::req::{AsyncData, MsgData, Req, flag};
 use crate::sys::sys;
-use crate::usercopy;
+use crate::{lent, usercopy};
 use soloring_abi::{Errno, IoVec, Opcode, raw, sqe_flags};
+use std::mem::offset_of;
 
 pub const DONTWAIT: u32 = libc::MSG_DONTWAIT as u32;
 pub const WAITALL: u32 = libc::MSG_WAITALL as u32;
@@ -107,7 +108,27 @@ fn chosen_limit(hdr: &libc::msghdr) -> Result<u32, Errno> {
 }
 
 pub fn msg_stabilise(req: &mut Req) -> Result<(), Errno> {
-    if req.has(flag::STABLE) { Ok(()) } else { stable_msg(req) }
+    if req.has(flag::LENT) {
+        lent::take(req, stable_msg)
+    } else if req.has(flag::STABLE) {
+        Ok(())
+    } else {
+        stable_msg(req)
+    }
+}
+
+/// Checks a message in prep, or leaves that to an attempt that follows at once.
+pub fn msg_prep(req: &mut Req) -> Result<(), Errno> {
+    if may_lend(req) {
+        req.flags |= flag::LENT;
+        return Ok(());
+    }
+    stable_msg(req)
+}
+
+/// Whether the first attempt is likely to be all, and needs nothing of what it is given.
+pub fn may_lend(req: &Req) -> bool {
+    req.has(flag::PLAIN) && how(req) == 0 && req.sqe.op_flags & WAITALL == 0 && lent::is_possible()
 }
 
 /// An integer socket option; ENOTSOCK, EBADF.
@@ -240,6 +261,54 @@ pub fn sendmsg_chosen(req: &mut Req) -> Outcome {
     settle(req, sent, len, POLLOUT)
 }
 
+/// What became of an attempt with lent memory: an error is looked at again with `copy` of what was lent.
+pub fn settle_lent(
+    req: &mut Req,
+    result: Result<usize, Errno>,
+    copy: fn(&mut Req) -> Result<(), Errno>,
+    events: u32,
+) -> Outcome {
+    match result {
+        Ok(n) => Outcome::Done(n as i32, 0),
+        Err(e) => match lent::take(req, copy) {
+            Ok(()) => settle(req, Err(e), 0, events),
+            Err(unread) => Outcome::err(unread),
+        },
+    }
+}
+
+/// One attempt with the program's own header. `None`: it was copied, since it has more than a vector and a name.
+pub fn sendmsg_lent(req: &mut Req) -> Option<Outcome> {
+    // Address and length of the control data are two words in a row, as those of a vector.
+    let control = req.sqe.addr.wrapping_add(offset_of!(libc::msghdr, msg_control) as u64);
+    if lent::bytes(control, 1) != Some(0) {
+        return lent::take(req, stable_msg).err().map(Outcome::err);
+    }
+    let flags = req.sqe.op_flags | DONTWAIT | NOSIGNAL;
+    // SAFETY: the kernel checks the header and all that it names, and only reads it.
+    let sent = unsafe { sys!(sendmsg, req.fd(), req.sqe.addr, flags) };
+    Some(settle_lent(req, sent, stable_msg, POLLOUT))
+}
+
+/// One attempt with the destination where the program has it.
+pub fn send_lent(req: &mut Req, copy: fn(&mut Req) -> Result<(), Errno>) -> Outcome {
+    let (addr, len) = single(req);
+    let (to, to_len) = (req.sqe.off, req.sqe.file_index & 0xffff);
+    let flags = req.sqe.op_flags | DONTWAIT | NOSIGNAL;
+    // SAFETY: the kernel checks the program's buffer and address, and only reads them.
+    let sent = unsafe { sys!(sendto, req.fd(), addr, len, flags, to, to_len) };
+    settle_lent(req, sent, copy, POLLOUT)
+}
+
+/// One attempt with the program's own header.
+pub fn recvmsg_lent(req: &mut Req) -> Outcome {
+    let flags = req.sqe.op_flags | DONTWAIT;
+    // SAFETY: the kernel checks the header and all that it names, which the program handed over for this.
+    let got = unsafe { sys!(recvmsg, req.fd(), req.sqe.addr, flags) };
+    let events = receive_events(req);
+    settle_lent(req, got, stable_msg, events)
+}
+
 /// One attempt with the vector that the request has.
 pub fn recvmsg_chosen(req: &mut Req) -> Outcome {
     let (mut hdr, len) = message(req);
@@ -256,7 +325,6 @@ pub fn recvmsg_chosen(req: &mut Req) -> Outcome {
 
 /// What recvmsg(2) returns in the program's header: name length, control length, flags.
 fn write_back(at: u64, hdr: &libc::msghdr) -> Result<(), Errno> {
-    use std::mem::offset_of;
     let part = |local: usize, offset: usize, len: usize| usercopy::Part {
         local,
         remote: at + offset as u64,
