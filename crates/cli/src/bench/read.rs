@@ -10,11 +10,12 @@ use std::path::Path;
 use soloring_abi::{Opcode, Sqe, sqe_flags};
 
 use super::ring::Ring;
-use super::work::{Clock, Sample};
+use super::work::{Clock, Sample, Way};
 use crate::backend::Backend;
 
 pub const BLOCK: usize = 4096;
 const DEPTH: usize = 32;
+const PIECES: usize = 4;
 
 /// xorshift64*: block numbers that all variants read in the same order.
 struct Blocks {
@@ -53,13 +54,21 @@ fn wrong_block(number: u64) -> io::Error {
     io::Error::other(format!("a read of block {number} failed or gave other bytes"))
 }
 
+/// A block's buffer as vectors.
+fn pieces(buffer: *mut u8) -> [libc::iovec; PIECES] {
+    std::array::from_fn(|i| libc::iovec {
+        iov_base: buffer.wrapping_add(i * BLOCK / PIECES).cast(),
+        iov_len: BLOCK / PIECES,
+    })
+}
+
 /// Keeps 32 reads in flight; a turn submits as many as have come back, and waits for one.
 pub fn ring<B: Backend>(
     backend: B,
     flags: u32,
     path: &Path,
     blocks: u64,
-    registered: bool,
+    way: Way,
     ms: u64,
 ) -> io::Result<Sample> {
     let file = File::open(path)?;
@@ -68,22 +77,22 @@ pub fn ring<B: Backend>(
     let base = base.wrapping_add(base.align_offset(BLOCK));
     let buffer = |slot: usize| base.wrapping_add(slot * BLOCK);
     let mut ring = Ring::new(backend, DEPTH as u32, flags)?;
-    if registered {
+    if way == Way::Registered {
         let mut list: Vec<libc::iovec> = (0..DEPTH)
             .map(|slot| libc::iovec { iov_base: buffer(slot).cast(), iov_len: BLOCK })
             .collect();
         // SAFETY: the buffers are never freed.
         unsafe { ring.register(file.as_raw_fd(), &mut list)? };
     }
-    let template = if registered {
-        Sqe {
-            opcode: Opcode::ReadFixed as u8,
-            flags: sqe_flags::FIXED_FILE,
-            fd: 0,
-            ..Sqe::default()
+    let vectors: Vec<_> = (0..DEPTH).map(|slot| pieces(buffer(slot))).collect();
+    let vectors = vectors.leak();
+    let fd = file.as_raw_fd();
+    let template = match way {
+        Way::Plain => Sqe { opcode: Opcode::Read as u8, fd, ..Sqe::default() },
+        Way::Vectored => Sqe { opcode: Opcode::Readv as u8, fd, ..Sqe::default() },
+        Way::Registered => {
+            Sqe { opcode: Opcode::ReadFixed as u8, flags: sqe_flags::FIXED_FILE, ..Sqe::default() }
         }
-    } else {
-        Sqe { opcode: Opcode::Read as u8, fd: file.as_raw_fd(), ..Sqe::default() }
     };
 
     let mut numbers = Blocks::new(blocks);
@@ -93,12 +102,16 @@ pub fn ring<B: Backend>(
     let mut turn = || -> io::Result<u64> {
         while let Some(slot) = idle.pop() {
             reading[slot] = numbers.next();
+            let (addr, len) = match way {
+                Way::Vectored => (vectors[slot].as_ptr() as u64, PIECES as u32),
+                _ => (buffer(slot) as u64, BLOCK as u32),
+            };
             let sqe = Sqe {
                 off: reading[slot] * BLOCK as u64,
-                addr: buffer(slot) as u64,
-                len: BLOCK as u32,
+                addr,
+                len,
                 user_data: slot as u64,
-                buf_index: if registered { slot as u16 } else { 0 },
+                buf_index: if way == Way::Registered { slot as u16 } else { 0 },
                 ..template
             };
             // SAFETY: at most `DEPTH` are in flight; a slot's buffer has one request at a time.
@@ -123,15 +136,24 @@ pub fn ring<B: Backend>(
     clock.run(1, turn)
 }
 
-/// One `pread` after the other, into as many buffers as the rings use: the caches see the same.
-pub fn plain(path: &Path, blocks: u64, ms: u64) -> io::Result<Sample> {
+/// One `pread` or `preadv` after the other, into as many buffers as the rings use: the caches see the same.
+pub fn plain(path: &Path, blocks: u64, way: Way, ms: u64) -> io::Result<Sample> {
     let file = File::open(path)?;
     let mut numbers = Blocks::new(blocks);
     let mut buffers = vec![[0u8; BLOCK]; DEPTH];
     let mut turn = || -> io::Result<u64> {
         for buffer in &mut buffers {
             let number = numbers.next();
-            let got = file.read_at(buffer, number * BLOCK as u64)?;
+            let offset = number * BLOCK as u64;
+            let got = if way == Way::Vectored {
+                let vectors = pieces(buffer.as_mut_ptr());
+                let (fd, offset) = (file.as_raw_fd(), offset as libc::off_t);
+                // SAFETY: the vectors are four parts of a buffer that is borrowed for the call.
+                let got = unsafe { libc::preadv(fd, vectors.as_ptr(), PIECES as i32, offset) };
+                usize::try_from(got).map_err(|_| io::Error::last_os_error())?
+            } else {
+                file.read_at(buffer, offset)?
+            };
             if got != BLOCK || buffer[..8] != number.to_ne_bytes() {
                 return Err(wrong_block(number));
             }

@@ -5,7 +5,7 @@ use std::path::Path;
 use anyhow::Error;
 
 use super::variant::{self, Side, Variant, Worker};
-use super::work::{Answer, Order, Work};
+use super::work::{Answer, Order, Way, Work};
 
 pub struct Row {
     /// Key in the JSON and first column of the table.
@@ -26,13 +26,14 @@ pub struct Results {
 /// The rows, on a file of `blocks` blocks.
 pub fn rows(path: &Path, blocks: u64) -> Vec<Row> {
     let row = |name: &str, work| Row { name: name.to_owned(), work };
-    let read = |registered| Work::Read { path: path.to_owned(), blocks, registered };
+    let read = |way| Work::Read { path: path.to_owned(), blocks, way };
     vec![
         row("NOP, batch 1", Work::Nop { batch: 1 }),
         row("NOP, batch 8", Work::Nop { batch: 8 }),
         row("NOP, batch 32", Work::Nop { batch: 32 }),
-        row("cached 4 KiB read, depth 32", read(false)),
-        row("the same, registered", read(true)),
+        row("cached 4 KiB read, depth 32", read(Way::Plain)),
+        row("the same, registered", read(Way::Registered)),
+        row("the same, in four pieces", read(Way::Vectored)),
         row("TCP echo, 1 connection", Work::Echo { connections: 1 }),
         row("TCP echo, 32 connections", Work::Echo { connections: 32 }),
     ]

@@ -16,7 +16,7 @@ pub enum Work {
     Read {
         path: PathBuf,
         blocks: u64,
-        registered: bool,
+        way: Way,
     },
     Echo {
         connections: u32,
@@ -34,6 +34,17 @@ pub enum Work {
     Lock {
         quick: bool,
     },
+}
+
+/// How a block is read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Way {
+    /// READ; `pread` without a ring.
+    Plain,
+    /// READ_FIXED of a registered file; `pread` without a ring.
+    Registered,
+    /// READV into four pieces; `preadv` without a ring.
+    Vectored,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

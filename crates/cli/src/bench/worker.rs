@@ -85,8 +85,8 @@ fn on_ring<B: Backend>(backend: B, flags: u32, order: &Order) -> io::Result<Answ
     let ms = order.ms;
     Ok(match &order.work {
         Work::Nop { batch } => Answer::Sample(nop::ring(backend, flags, *batch, ms)?),
-        Work::Read { path, blocks, registered } => {
-            Answer::Sample(read::ring(backend, flags, path, *blocks, *registered, ms)?)
+        Work::Read { path, blocks, way } => {
+            Answer::Sample(read::ring(backend, flags, path, *blocks, *way, ms)?)
         }
         Work::Echo { connections } => Answer::Sample(net::ring(backend, flags, *connections, ms)?),
         Work::Armed { kind, requests } => {
@@ -104,7 +104,7 @@ fn plain(order: &Order) -> io::Result<Answer> {
     let ms = order.ms;
     Ok(match &order.work {
         Work::Nop { batch } => Answer::Sample(nop::plain(*batch, ms)?),
-        Work::Read { path, blocks, .. } => Answer::Sample(read::plain(path, *blocks, ms)?),
+        Work::Read { path, blocks, way } => Answer::Sample(read::plain(path, *blocks, *way, ms)?),
         Work::Echo { connections } => Answer::Sample(net::plain(*connections, ms)?),
         Work::Armed { .. } | Work::Growth { .. } | Work::Lock { .. } => {
             return Err(io::Error::other("plain calls have no ring"));
