@@ -183,6 +183,38 @@ fn multishot_survives_overflow_or_ends(abi: &Abi) {
     check!(ended, "goes on after an overflow");
 }
 
+fn another_ring_emptied_without_a_call(abi: &Abi) {
+    for flags in [0, raw::IORING_SETUP_SINGLE_ISSUER | raw::IORING_SETUP_DEFER_TASKRUN] {
+        let mut ring = Ring::with_flags(abi, 8, flags);
+        let mut watched = Ring::with_flags(abi, 8, flags);
+        let fd = watched.fd;
+        let complete = |watched: &mut Ring, ud| {
+            watched.submit_all(&[nop().ud(ud)]);
+            watched.enter(0, 0, raw::IORING_ENTER_GETEVENTS);
+        };
+        ring.submit_all(&[poll_add(fd, IN).ud(1)]);
+        check!(ring.quiet(), "nothing there yet");
+        complete(&mut watched, 10);
+        check_eq!(ring.wait().res, mask(IN), "a completion");
+        check_eq!(ring.res(poll_add(fd, IN)), mask(IN), "which is still there");
+        check_eq!(watched.pop().map(|done| done.ud), Some(10));
+        ring.submit_all(&[poll_add(fd, IN).ud(2)]);
+        check!(ring.quiet(), "it was taken, one-shot; flags {flags:#x}");
+        ring.submit_all(&[poll_remove(2).ud(3)]);
+        check_eq!(ring.results(2), [(2, err(ECANCELED)), (3, Res(0))]);
+        ring.submit_all(&[poll_multi(fd, IN).ud(5)]);
+        check!(ring.quiet(), "it was taken, multishot; flags {flags:#x}");
+        complete(&mut watched, 20);
+        // The kernel ends a multishot poll of a ring at its first completion.
+        let done = ring.wait();
+        check_eq!((done.ud, done.res), (5, mask(IN)), "another completion");
+        ring.submit_all(&[poll_add(fd, 0).ud(6)]);
+        while watched.pop().is_some() {}
+        check_eq!(ring.res(poll_update(6, EVENTS, 0, IN).ud(7)), Res(0));
+        check!(ring.quiet(), "it was taken, updated; flags {flags:#x}");
+    }
+}
+
 fn removal(abi: &Abi) {
     let mut ring = Ring::new(abi, 8);
     let (r, _w) = sys::pipe();
@@ -364,6 +396,7 @@ family!["poll", modes;
     level_triggered_one_shot,
     multishot_reports_each_wakeup,
     multishot_on_something_ready,
+    another_ring_emptied_without_a_call,
     multishot_ends_with_a_hangup_or_goes_on,
     multishot_survives_overflow_or_ends,
     removal,

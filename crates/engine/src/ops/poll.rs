@@ -3,10 +3,14 @@
 use super::{Attempt, BASE, OpDef, Outcome, must_be_zero};
 use crate::cancel::{cancel_slot, find_poll};
 use crate::complete::complete;
+use crate::deliver;
+use crate::fds;
+use crate::notify::refresh_ring_fd;
 use crate::req::{Req, flag};
 use crate::state::State;
 use crate::sys;
 use soloring_abi::{Errno, raw, sqe_flags};
+use std::sync::Arc;
 
 pub const POLL_ADD: OpDef =
     OpDef { prep: add_prep, issue: add_issue, needs_file: true, pollable: true, ..BASE };
@@ -41,7 +45,27 @@ pub fn wanted(req: &Req) -> u32 {
     req.sqe.op_flags & 0xffff | ALWAYS
 }
 
+/// Before a ring's descriptor is asked whether it is ready: its program may have taken completions without a
+/// call, and then it says what was. Programs that sleep in one ring and watch another (glommio) would never sleep.
+#[cold]
+fn refresh_ring(st: &mut State, fd: i32) {
+    let Ok(ring) = deliver::target(fd) else { return };
+    if Arc::ptr_eq(&ring.shared, &st.shared) {
+        return refresh_ring_fd(st);
+    }
+    if ring.shared.is_multi() {
+        return;
+    }
+    // Whoever is inside refreshes it as they leave.
+    if let Ok(Some(mut other)) = ring.ctx.lock.try_lock() {
+        refresh_ring_fd(&mut other);
+    }
+}
+
 fn add_issue(st: &mut State, req: &mut Req, attempt: Attempt) -> Outcome {
+    if attempt == Attempt::First && req.sqe.fd >= fds::base() {
+        refresh_ring(st, req.sqe.fd);
+    }
     match attempt {
         // A multishot poll reports what is ready now as its first shot, from the epoll instance.
         Attempt::First if req.has(flag::MULTISHOT) => Outcome::Arm(wanted(req)),
@@ -103,10 +127,13 @@ fn remove_issue(st: &mut State, req: &mut Req, _: Attempt) -> Outcome {
     if flags & raw::IORING_POLL_UPDATE_USER_DATA != 0 {
         target.sqe.user_data = req.sqe.off;
     }
-    let (fd, events) = (target.fd(), wanted(target));
+    let (fd, events, target_fd) = (target.fd(), wanted(target), target.sqe.fd);
     let one_shot = !target.has(flag::MULTISHOT);
     st.index(slot);
     // The updated poll starts anew: what is ready now counts.
+    if target_fd >= fds::base() {
+        refresh_ring(st, target_fd);
+    }
     let mask = sys::poll_now(fd, events as i16) as u16 as u32 & events;
     if one_shot && mask != 0 {
         let target = st.take(slot);
