@@ -1,7 +1,7 @@
 //! Closes of the program's descriptors, announced before they happen: rings that watch one hold its file.
 
 use crate::ctx::Ctx;
-use crate::direct;
+use crate::facts;
 use crate::fds::{self, Watchers};
 use crate::registry;
 
@@ -10,7 +10,7 @@ use crate::registry;
 /// A signal handler that closes a descriptor of the very ring that it interrupted is not heard.
 #[inline]
 pub fn note_close(fd: i32) {
-    direct::forget_answers();
+    facts::forget_answers();
     match fds::watchers(fd) {
         Watchers::None => {}
         watchers => tell(fd, watchers),
@@ -42,7 +42,7 @@ fn tell_ring(ctx: &Ctx, fd: i32) {
 
 /// As [`note_close`] for all descriptors from `first` to `last`.
 pub fn note_close_range(first: u32, last: u32) {
-    direct::forget_answers();
+    facts::forget_answers();
     for ctx in registry::all() {
         let Ok(mut st) = ctx.lock.lock() else { continue };
         let st = &mut *st;

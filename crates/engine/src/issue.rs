@@ -136,6 +136,9 @@ fn act(st: &mut State, slot: u32, mut req: Req, outcome: Outcome) {
     }
     if !req.has(flag::STABLE) {
         if let Err(e) = (def.stabilise)(&mut req) {
+            if req.has(flag::UNPREPARED) {
+                st.stop_submission();
+            }
             return complete(st, Some(slot), req, e.neg(), 0);
         }
         req.flags |= flag::STABLE;

@@ -25,7 +25,7 @@ mod watchlist;
 mod watch;
 mod region;
 mod shared;
-mod direct;
+mod facts;
 mod state;
 mod filetable;
 mod sqthread;

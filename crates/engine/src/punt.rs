@@ -4,8 +4,8 @@ use crate::arm::hold_file;
 use crate::complete::CHAIN_FLAGS;
 use crate::fds;
 use crate::ops::OpDef;
-use crate::ops::rw::write_hash;
-use crate::req::{File, Req};
+use crate::ops::rwcall::{is_write, write_hash};
+use crate::req::{File, Req, flag};
 use crate::shared::{Shared, TaskWork};
 use crate::slab::{ReqId, Where};
 use crate::state::State;
@@ -55,6 +55,8 @@ pub fn punt(
     def: &'static OpDef,
     class: Class,
 ) -> Result<(), (Req, Errno)> {
+    // Asked of the descriptor that the program knows: what holds the file has another.
+    let known = if req.has(flag::STORAGE) { st.facts.slow_writes(req.fd()) } else { None };
     if let File::Fd(fd) = req.file {
         match fds::dup_private(fd) {
             Ok(own) => req.file = File::Own(own),
@@ -63,7 +65,11 @@ pub fn punt(
     }
     hold_file(st, &mut req);
     st.disarm(slot, &mut req);
-    let hash = if class == Class::Bounded { write_hash(&req) } else { None };
+    let hash = match known {
+        Some(slow) if is_write(&req) => slow.hash,
+        _ if class == Class::Bounded => write_hash(&req),
+        _ => None,
+    };
     // What cancel and the chain need to know stays behind in the slot.
     let data = req.data.shared_part();
     let stub = Req { next: req.next, head: req.head, flags: req.flags, data, ..Req::new(req.sqe) };

@@ -66,6 +66,8 @@ pub mod flag {
     pub const LENT: u32 = 1 << 23;
     /// What was lent could not be read: the request fails as if its checks had found that.
     pub const UNPREPARED: u32 = 1 << 29;
+    /// The file is known to be storage.
+    pub const STORAGE: u32 = 1 << 30;
     /// The socket is known to be a stream.
     pub const STREAM_SOCKET: u32 = 1 << 25;
     /// The socket is known to keep messages apart.

@@ -4,7 +4,7 @@
 
 use crate::counts;
 use crate::cq::Cq;
-use crate::direct::DirectFlags;
+use crate::facts::Facts;
 use crate::fds;
 use crate::index::Index;
 use crate::kbuf::Groups;
@@ -136,7 +136,7 @@ pub struct State {
     pub eventfd: Option<EventFd>,
     pub leader: Leader,
     pub followers: Vec<Follower>,
-    pub direct: DirectFlags,
+    pub facts: Facts,
     pub files: Option<Table<FixedFile>>,
     pub bufs: Option<Table<FixedBuf>>,
     /// Files that armed requests wait on.
@@ -227,7 +227,7 @@ impl State {
             process_locked: false,
             inherited: false,
             kick: false,
-            direct: DirectFlags::default(),
+            facts: Facts::default(),
             counts: counts::Own::new(),
             skipped_polls: 0,
             dying: false,

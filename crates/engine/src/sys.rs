@@ -124,6 +124,11 @@ impl FileKind {
         self.mode & libc::S_IFMT == libc::S_IFSOCK
     }
 
+    /// Stands for the file, as long as it exists.
+    pub fn key(self) -> u64 {
+        self.ino ^ self.dev.rotate_left(32)
+    }
+
     pub fn is_regular(self) -> bool {
         self.mode & libc::S_IFMT == libc::S_IFREG
     }

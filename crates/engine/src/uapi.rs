@@ -11,7 +11,7 @@ use crate::register::{Arg, check_opcode, register, register_blind};
 use crate::registry;
 use crate::ringfds;
 use crate::{
-    clone, closes, counts, direct, exit, fds, inspect, ringtable, setup, shared, softlimit, sys,
+    clone, closes, counts, exit, facts, fds, inspect, ringtable, setup, shared, softlimit, sys,
 };
 use soloring_abi::{Errno, Params, raw};
 use soloring_lock::LockStats;
@@ -295,7 +295,7 @@ pub fn set_close_notified(yes: bool) {
 /// remembered of its file is asked again. [`note_close`] does this too.
 #[inline]
 pub fn forget_file_flags() {
-    direct::forget_answers();
+    facts::forget_answers();
 }
 
 /// Whether a ring may have to be told with [`note_close`] before the program closes `fd`. One load.

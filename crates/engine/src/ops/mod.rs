@@ -24,6 +24,7 @@ pub mod pipe;
 pub mod poll;
 pub mod rights;
 pub mod rw;
+pub mod rwcall;
 pub mod rwmulti;
 pub mod rwrules;
 pub mod slots;

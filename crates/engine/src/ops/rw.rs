@@ -4,12 +4,16 @@
 //! worker (writes hashed by inode), everything else waits for readiness.
 #![allow(unsafe_code)]
 
+use super::rwcall::{
+    MAX_RW_COUNT, RWF_NOWAIT, advance, is_fixed_buf, is_storage, is_vectored, is_write, left,
+    selects, transfer, transfer_anywhere, transfer_blocking, transfer_vector,
+};
 use super::{Attempt, BASE, OpDef, Outcome, retry_eintr, rwrules};
 use crate::req::{AsyncData, File, Req, flag};
 use crate::state::State;
-use crate::sys::{self, FileKind, sys};
+use crate::sys::{self, FileKind};
 use crate::{lent, usercopy};
-use soloring_abi::{Errno, IoVec, Opcode, raw, sqe_flags};
+use soloring_abi::{Errno, IoVec, Opcode, raw};
 use soloring_iowq::{Class, Interrupt};
 use std::sync::Arc;
 
@@ -36,57 +40,12 @@ pub const READV_FIXED: OpDef = OpDef { ..RW };
 pub const WRITEV_FIXED: OpDef = OpDef { ..RW };
 
 const UIO_MAXIOV: u32 = 1024;
-/// The most that one read or write transfers (MAX_RW_COUNT).
-const MAX_RW_COUNT: u64 = 0x7fff_f000;
+
 /// Entries of 16 bytes that the kernel finds memory for in one piece.
 const KMALLOC_MAX_ENTRIES: u64 = 1 << 18;
-pub const RWF_NOWAIT: u32 = libc::RWF_NOWAIT as u32;
 
 fn opcode(req: &Req) -> Opcode {
     Opcode::from_raw(req.sqe.opcode).expect("checked at submission")
-}
-
-/// Bits of what an opcode of this family is.
-const WRITES: u8 = 1;
-const VECTORED: u8 = 2;
-const FIXED_BUF: u8 = 4;
-
-/// By opcode number: a load instead of comparisons, several times for each transfer.
-static KINDS: [u8; 64] = {
-    let mut kinds = [0; 64];
-    kinds[Opcode::Write as usize] = WRITES;
-    kinds[Opcode::Readv as usize] = VECTORED;
-    kinds[Opcode::Writev as usize] = VECTORED | WRITES;
-    kinds[Opcode::ReadFixed as usize] = FIXED_BUF;
-    kinds[Opcode::WriteFixed as usize] = FIXED_BUF | WRITES;
-    kinds[Opcode::ReadvFixed as usize] = FIXED_BUF | VECTORED;
-    kinds[Opcode::WritevFixed as usize] = FIXED_BUF | VECTORED | WRITES;
-    kinds
-};
-
-#[inline(always)]
-fn is(req: &Req, kind: u8) -> bool {
-    KINDS[req.sqe.opcode as usize % 64] & kind != 0
-}
-
-#[inline(always)]
-fn is_write(req: &Req) -> bool {
-    is(req, WRITES)
-}
-
-#[inline(always)]
-fn is_vectored(req: &Req) -> bool {
-    is(req, VECTORED) && !selects(req)
-}
-
-/// Whether the buffer is a provided one.
-pub fn selects(req: &Req) -> bool {
-    req.sqe.flags & sqe_flags::BUFFER_SELECT != 0
-}
-
-#[inline(always)]
-fn is_fixed_buf(req: &Req) -> bool {
-    is(req, FIXED_BUF)
 }
 
 pub fn prep(_: &mut State, req: &mut Req) -> Result<(), Errno> {
@@ -168,92 +127,6 @@ fn stabilise(req: &mut Req) -> Result<(), Errno> {
     if req.has(flag::LENT) { lent::take(req, copy_vector) } else { Ok(()) }
 }
 
-/// The bytes still to transfer, as one vector; `single` backs the non-vectored case.
-fn remaining<'a>(req: &'a Req, single: &'a mut [IoVec; 1]) -> &'a [IoVec] {
-    if let AsyncData::Iov(iov) = &req.data {
-        return iov;
-    }
-    let left = (req.sqe.len as u64).min(MAX_RW_COUNT) - req.done as u64;
-    *single = [IoVec { base: req.sqe.addr + req.done as u64, len: left }];
-    if is_vectored(req) { &single[..0] } else { single }
-}
-
-/// Drops `n` transferred bytes from the front of a copied vector.
-fn advance(req: &mut Req, mut n: u64) {
-    req.done += n as u32;
-    if let AsyncData::Iov(iov) = &mut req.data {
-        for v in iov.iter_mut() {
-            let step = n.min(v.len);
-            v.base += step;
-            v.len -= step;
-            n -= step;
-            if n == 0 {
-                break;
-            }
-        }
-        let skip = iov.iter().take_while(|v| v.len == 0).count();
-        if skip < iov.len() {
-            iov.drain(..skip);
-        }
-    }
-}
-
-/// Bytes of them.
-#[inline]
-fn left(req: &Req) -> u64 {
-    match &req.data {
-        AsyncData::Iov(iov) => iov.iter().map(|v| v.len).sum::<u64>().min(MAX_RW_COUNT),
-        _ if is_vectored(req) => 0,
-        _ => (req.sqe.len as u64).min(MAX_RW_COUNT) - req.done as u64,
-    }
-}
-
-/// One `preadv2` or `pwritev2` for what is left.
-fn transfer(req: &Req, extra_flags: u32) -> Result<usize, Errno> {
-    let mut single = [IoVec::default()];
-    let iov = remaining(req, &mut single);
-    transfer_vector(req, (iov.as_ptr() as u64, iov.len()), extra_flags)
-}
-
-/// The same with a vector given by address and count.
-#[inline(always)]
-fn transfer_vector(req: &Req, vector: (u64, usize), extra_flags: u32) -> Result<usize, Errno> {
-    let (iov, count) = vector;
-    let pos = if req.has(flag::STREAM) || req.sqe.off == u64::MAX {
-        u64::MAX
-    } else {
-        req.sqe.off.wrapping_add(req.done as u64)
-    };
-    let flags = req.sqe.op_flags | extra_flags;
-    let fd = req.fd();
-    // SAFETY: the kernel checks every range of the vector against the program's address space, and the vector
-    // itself unless it is ours. Where it writes is where the program asked it to.
-    unsafe {
-        if is_write(req) {
-            sys!(pwritev2, fd, iov, count, pos, pos >> 32, flags)
-        } else {
-            sys!(preadv2, fd, iov, count, pos, pos >> 32, flags)
-        }
-    }
-}
-
-/// As [`transfer`], falling back to the current position for files that have no other.
-pub fn transfer_anywhere(req: &mut Req, extra_flags: u32) -> Result<usize, Errno> {
-    match transfer(req, extra_flags) {
-        Err(Errno::ESPIPE) if !req.has(flag::STREAM) => {
-            // A pipe ignores the offset, but it has to be one; a socket refuses any but 0.
-            (req.sqe.off as i64).checked_add(left(req) as i64).ok_or(Errno::EINVAL)?;
-            let socket = || sys::file_kind(req.fd()).is_ok_and(FileKind::is_socket);
-            if req.sqe.off != 0 && socket() {
-                return Err(Errno::ESPIPE);
-            }
-            req.flags |= flag::STREAM;
-            transfer(req, extra_flags)
-        }
-        other => other,
-    }
-}
-
 /// Checks a range against the registered buffer that the request names.
 ///
 /// # Errors
@@ -318,7 +191,22 @@ fn may_be_direct(st: &mut State, req: &Req) -> bool {
     // O_DIRECT needs aligned offsets: the flag is asked for only then.
     req.sqe.off.is_multiple_of(512)
         && (req.has(flag::LENT) || left(req).is_multiple_of(512))
-        && st.direct.is_direct(req.fd())
+        && st.facts.is_direct(req.fd())
+}
+
+/// Whether there is no point in an attempt that must not wait.
+#[inline(always)]
+fn waits_anyway(st: &mut State, req: &mut Req) -> bool {
+    may_be_direct(st, req) || is_write(req) && is_slow_write(st, req)
+}
+
+#[inline(never)]
+fn is_slow_write(st: &mut State, req: &mut Req) -> bool {
+    let known = req.sqe.len > 0 && st.facts.slow_writes(req.fd()).is_some();
+    if known {
+        req.flags |= flag::STORAGE;
+    }
+    known
 }
 
 /// What an IOPOLL ring reads and writes: storage opened O_DIRECT.
@@ -429,7 +317,7 @@ fn issue_at(st: &mut State, req: &mut Req, attempt: Attempt) -> Outcome {
     {
         return outcome;
     }
-    if attempt == Attempt::First && may_be_direct(st, req) && req.sqe.op_flags & RWF_NOWAIT == 0 {
+    if attempt == Attempt::First && req.sqe.op_flags & RWF_NOWAIT == 0 && waits_anyway(st, req) {
         hold_buf(st, req);
         return Outcome::Punt(Class::Bounded);
     }
@@ -456,8 +344,8 @@ fn issue_at(st: &mut State, req: &mut Req, attempt: Attempt) -> Outcome {
 /// One attempt with the vector where the program has it. `None`: it was copied, and there is more to do.
 fn issue_lent(st: &mut State, req: &mut Req) -> Option<Outcome> {
     let vector = (req.sqe.addr, req.sqe.len as usize);
-    let direct = may_be_direct(st, req);
-    let attempted = (!direct).then(|| transfer_vector(req, vector, RWF_NOWAIT));
+    let slow = waits_anyway(st, req);
+    let attempted = (!slow).then(|| transfer_vector(req, vector, RWF_NOWAIT));
     if let Some(Ok(n)) = attempted
         && n > 0
         && lent::bytes(vector.0, vector.1) == Some(n as u64)
@@ -470,6 +358,7 @@ fn issue_lent(st: &mut State, req: &mut Req) -> Option<Outcome> {
     match attempted? {
         Ok(n) if n > 0 => Some(after_progress(st, req, n)),
         Err(Errno::EAGAIN) => Some(would_block(st, req, false)),
+        Err(Errno::EOPNOTSUPP) => Some(would_block(st, req, true)),
         _ => None,
     }
 }
@@ -489,18 +378,6 @@ fn hold_to_wait(st: &State, req: &mut Req, decide: impl FnOnce(&mut Req) -> Outc
         hold_buf(st, req);
     }
     outcome
-}
-
-/// As [`transfer_anywhere`] where it may block: a file without the vectored calls minds no flags.
-fn transfer_blocking(req: &mut Req) -> Result<usize, Errno> {
-    match transfer_anywhere(req, 0) {
-        Err(Errno::EOPNOTSUPP) if rwrules::is_indifferent(req) => {
-            req.sqe.op_flags = 0;
-            transfer_anywhere(req, 0)
-        }
-        Ok(0) if left(req) == 0 && req.done == 0 => rwrules::empty_call(req, is_write(req)),
-        other => other,
-    }
 }
 
 fn finish_err(req: &mut Req, e: Errno) -> Outcome {
@@ -543,22 +420,20 @@ fn short(st: &mut State, req: &mut Req, n: usize) -> Outcome {
     }
 }
 
-pub fn is_storage(req: &Req) -> bool {
-    match req.file {
-        File::Fixed { storage, .. } => storage,
-        _ => sys::file_kind(req.fd()).is_ok_and(|k| k.is_storage()),
-    }
-}
-
 #[cold]
 fn would_block(st: &mut State, req: &mut Req, unsupported: bool) -> Outcome {
     let user_nowait = req.sqe.op_flags & RWF_NOWAIT != 0;
     if is_storage(req) {
+        req.flags |= flag::STORAGE;
         if user_nowait {
             // A file system that knows the flag and cannot write so says that it would have to wait.
             let refused = unsupported && !(is_write(req) && rwrules::knows_nowait(req));
             let e = if refused { Errno::EOPNOTSUPP } else { Errno::EAGAIN };
             return finish_err(req, e);
+        }
+        if unsupported && is_write(req) {
+            let regular = sys::file_kind(req.fd()).ok().filter(|k| k.is_regular());
+            st.facts.note_slow_writes(req.fd(), regular.map(FileKind::key));
         }
         hold_buf(st, req);
         return Outcome::Punt(Class::Bounded);
@@ -613,15 +488,4 @@ fn run(req: &mut Req, interrupt: &Interrupt) -> i32 {
             }
         }
     }
-}
-
-/// Key under which punted writes are serialised: one file at a time, as the kernel hashes by inode.
-pub fn write_hash(req: &Req) -> Option<u64> {
-    if !is_write(req) {
-        return None;
-    }
-    let kind = sys::file_kind(req.fd()).ok().filter(|k| k.is_regular())?;
-    let direct =
-        sys::fcntl(req.fd(), libc::F_GETFL, 0).is_ok_and(|f| f as i32 & libc::O_DIRECT != 0);
-    (!direct).then(|| kind.ino ^ kind.dev.rotate_left(32))
 }

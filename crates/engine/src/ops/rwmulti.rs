@@ -1,6 +1,7 @@
 //! READ_MULTISHOT: reads as often as there is something, each time into another provided buffer.
 
-use super::rw::{RW, RWF_NOWAIT, check_rw_flags, prep, selects, transfer_anywhere};
+use super::rw::{RW, check_rw_flags, prep};
+use super::rwcall::{RWF_NOWAIT, selects, transfer_anywhere};
 use super::{Attempt, OpDef, Outcome, must_be_zero, no_run, rwrules};
 use crate::req::{Req, flag};
 use crate::state::State;
