@@ -2,7 +2,6 @@
 //!
 //! Inline attempts are `preadv2`/`pwritev2` with RWF_NOWAIT. Storage that would block goes to a bounded
 //! worker (writes hashed by inode), everything else waits for readiness.
-#![allow(unsafe_code)]
 
 use super::rwcall::{
     MAX_RW_COUNT, RWF_NOWAIT, advance, is_fixed_buf, is_storage, is_vectored, is_write, left,
