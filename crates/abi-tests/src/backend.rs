@@ -186,6 +186,11 @@ impl Abi {
         Abi { backend, mode_flags: 0, recorded: false }
     }
 
+    /// The side itself, for threads that may outlive the case.
+    pub fn backend(&self) -> &'static dyn Backend {
+        self.backend
+    }
+
     /// Appends a line to the record, if there is one.
     pub fn note(&self, line: std::fmt::Arguments<'_>) {
         if self.recorded {

@@ -296,6 +296,15 @@ pub fn buffer(len: usize) -> &'static mut [u8] {
     unsafe { std::slice::from_raw_parts_mut(at, len) }
 }
 
+/// Page-aligned memory that holds `contents` and can only be read, never unmapped.
+pub fn read_only(contents: &[u8]) -> &'static [u8] {
+    let page = buffer(contents.len().next_multiple_of(4096));
+    page[..contents.len()].copy_from_slice(contents);
+    // SAFETY: the mapping just made, of which only a shared reference is left.
+    assert_eq!(unsafe { libc::mprotect(page.as_mut_ptr().cast(), page.len(), libc::PROT_READ) }, 0);
+    page
+}
+
 static SIGNALS: AtomicU32 = AtomicU32::new(0);
 
 extern "C" fn count_signal(_: i32) {

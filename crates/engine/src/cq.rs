@@ -165,6 +165,9 @@ impl Cq {
         if self.overflow.is_empty() {
             return;
         }
+        // A program that wrote over the tail takes its head from there, which then makes no sense: there would
+        // never be room.
+        rings.set_cq_tail(self.published as u32);
         while let Some(&(cqe, extra)) = self.overflow.front()
             && self.place(rings, cqe, extra)
         {
@@ -209,6 +212,8 @@ impl Cq {
         let ahead = rings.cq_tail().wrapping_sub(self.tail as u32);
         self.tail += ahead as u64;
         self.published = self.tail;
+        // Full, until the head has been looked at: the word may be anything, and never is more than `entries` used.
+        self.head_seen = (self.tail as u32).wrapping_sub(self.entries);
     }
 }
 
@@ -238,5 +243,25 @@ mod tests {
         assert!(!cq.post_if_room(&rings, Cqe::default(), [0; 2]));
         cq.flush_overflow(&rings);
         assert!(cq.has_overflow());
+    }
+
+    #[test]
+    fn any_tail_of_another_process_leaves_the_ring_full_at_most() {
+        let layout = Layout {
+            sq_entries: 2,
+            cq_entries: 4,
+            sqe: SqeSize::B64,
+            cqe: CqeSize::B16,
+            sq_array: true,
+        };
+        for tail in [1, 4, 5, 1 << 31, u32::MAX - 1, u32::MAX] {
+            let rings = Rings::create(layout, Ok).unwrap();
+            let mut cq = Cq::new(4, false);
+            rings.set_cq_tail(tail);
+            cq.resync(&rings);
+            let sound = 4u32.saturating_sub(tail);
+            assert_eq!(cq.room(&rings), sound, "{tail}");
+            assert_eq!(cq.post(&rings, Cqe::default(), [0; 2]), sound > 0, "{tail}");
+        }
     }
 }

@@ -90,7 +90,8 @@ fn post_left(st: &mut State, news: bool) {
     if st.dying {
         return;
     }
-    if st.setup_has(IORING_SETUP_DEFER_TASKRUN) {
+    // A submitter in another process has task work of its own, and sees what is posted here.
+    if st.setup_has(IORING_SETUP_DEFER_TASKRUN) && !st.submitter_elsewhere {
         if news {
             tell_submitter(st);
         }

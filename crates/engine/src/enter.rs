@@ -215,8 +215,8 @@ fn leave(ctx: &Ctx, guard: &mut Guard<'_, State>) {
     if st.shared.is_watched() {
         refresh_ring_fd(st);
     }
-    if st.dying && !st.leader.present && st.ring_fd >= 0 {
-        return exit::finish(ctx, st);
+    if st.dying {
+        return exit::finish_if_left(ctx, st);
     }
     if st.watch != Watch::Off || st.armed + st.punted != 0 || !st.timers.is_empty() {
         reactor::watch(st, ctx.id);

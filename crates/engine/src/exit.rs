@@ -3,12 +3,12 @@
 use crate::cancel::cancel_slot;
 use crate::complete::fail_chain;
 use crate::ctx::Ctx;
+use crate::fds;
 use crate::kbuf::Groups;
 use crate::registry;
 use crate::req::flag;
 use crate::slab::Where;
 use crate::state::State;
-use crate::{fds, sys};
 use soloring_abi::Opcode;
 use soloring_ringmem::Rings;
 use std::sync::Arc;
@@ -17,14 +17,14 @@ use std::sync::atomic::Ordering;
 /// Gives up one reference of the program's to a ring; the last one closes it.
 pub fn put(ctx: &Arc<Ctx>) {
     // AcqRel: pairs with other closers; the last one sees what they did.
-    if ctx.open_fds.fetch_sub(1, Ordering::AcqRel) == 1 {
-        registry::remove(ctx.id);
+    // Out of the table once: a thread that found the ring before may count itself in and out again after this.
+    if ctx.open_fds.fetch_sub(1, Ordering::AcqRel) == 1 && registry::remove(ctx.id).is_some() {
         close(ctx);
         registry::forget(ctx.id);
     }
 }
 
-/// Closes a ring. A thread that still waits in it is woken and finishes the job as it leaves.
+/// Closes a ring. A thread that still waits in it keeps it alive, and the last one finishes the job as it leaves.
 pub fn close(ctx: &Ctx) {
     if let Some(thread) = &ctx.sq_thread {
         thread.detach(ctx.id);
@@ -34,19 +34,23 @@ pub fn close(ctx: &Ctx) {
         return;
     };
     st.dying = true;
-    if st.leader.present || !st.followers.is_empty() {
-        st.shared.wake();
-        for f in &st.followers {
-            sys::eventfd_signal(f.fd);
-        }
-        return;
+    finish_if_left(ctx, &mut st);
+}
+
+/// The end of a closed ring, unless a thread still waits in it (the last of them comes here as it leaves) or this
+/// has been done.
+pub fn finish_if_left(ctx: &Ctx, st: &mut State) {
+    if !st.leader.present && st.followers.is_empty() && st.ring_fd >= 0 {
+        finish(ctx, st);
     }
-    finish(ctx, &mut st);
 }
 
 /// Cancels everything and gives back what the ring held.
-pub fn finish(ctx: &Ctx, st: &mut State) {
+fn finish(ctx: &Ctx, st: &mut State) {
     cancel_everything(st);
+    if let Some(fd) = st.spare_eventfd.take() {
+        fds::close_private(fd);
+    }
     st.watches.clear();
     for fd in st.timer_fds {
         fds::close_private(fd);

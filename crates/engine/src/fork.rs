@@ -7,13 +7,20 @@
 
 use crate::req::{File, NIL};
 use crate::state::{Leader, State, SubmitLink, Watch};
-use crate::{counts, fds, reactor, registry, ringtable};
+use crate::{counts, fds, reactor, registry, ringtable, shared};
 use std::cell::RefCell;
-use std::sync::Once;
+use std::sync::{MutexGuard, Once};
 
 thread_local! {
-    /// Held by the thread that forks, from before to after: no other thread is inside the registry.
-    static HELD: RefCell<Option<registry::Held>> = const { RefCell::new(None) };
+    /// Held by the thread that forks, from before to after.
+    static HELD: RefCell<Option<Held>> = const { RefCell::new(None) };
+}
+
+/// That no other thread is inside what all rings share: the child could never enter it.
+struct Held {
+    _registry: registry::Held,
+    _by_id: MutexGuard<'static, shared::ById>,
+    _reactor: MutexGuard<'static, ()>,
 }
 
 /// Has the three hooks called around every fork of this process. Idempotent.
@@ -26,7 +33,9 @@ pub fn install_hooks() {
 }
 
 extern "C" fn prepare() {
-    let held = registry::hold();
+    // Nobody takes one of the three inside another.
+    let held =
+        Held { _registry: registry::hold(), _by_id: shared::hold(), _reactor: reactor::hold() };
     HELD.with(|h| *h.borrow_mut() = Some(held));
 }
 
@@ -63,6 +72,9 @@ fn forget_private(st: &mut State) {
         }
     }
     st.watches.forget_after_fork();
+    if let Some(fd) = st.spare_eventfd.take() {
+        fds::close_private(fd);
+    }
     std::mem::forget(std::mem::take(&mut st.slab));
     std::mem::forget(std::mem::take(&mut st.by_user_data));
     std::mem::forget(std::mem::take(&mut st.by_file));
@@ -87,4 +99,46 @@ fn forget_private(st: &mut State) {
     st.punted = 0;
     st.submitter_elsewhere = st.submitter.is_some();
     st.inherited = true;
+    st.shared.set_inherited();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::mpsc::channel;
+    use std::time::Duration;
+
+    /// A child that finds a table taken, by a thread which it does not have, waits for ever.
+    #[test]
+    fn a_fork_waits_for_those_who_are_inside_a_table() {
+        install_hooks();
+        for inside in [0, 1, 2] {
+            let (tell, told) = channel();
+            let thread = std::thread::spawn(move || {
+                let _held: Box<dyn std::any::Any> = match inside {
+                    0 => Box::new(registry::hold()),
+                    1 => Box::new(shared::hold()),
+                    _ => Box::new(reactor::hold()),
+                };
+                tell.send(()).unwrap();
+                std::thread::sleep(Duration::from_millis(50));
+            });
+            told.recv().unwrap();
+            // SAFETY: the child looks into the tables and leaves; an alarm ends it otherwise.
+            let child = unsafe { libc::fork() };
+            if child == 0 {
+                // SAFETY: no memory involved.
+                unsafe { libc::alarm(10) };
+                let empty = registry::by_id(1).is_none() && shared::by_id(1).is_none();
+                drop(reactor::hold());
+                // SAFETY: ends the child at once.
+                unsafe { libc::_exit(i32::from(!empty)) };
+            }
+            let mut status = -1;
+            // SAFETY: writes one int on our stack.
+            assert_eq!(unsafe { libc::waitpid(child, &raw mut status, 0) }, child);
+            assert_eq!(status, 0, "table {inside}");
+            thread.join().unwrap();
+        }
+    }
 }

@@ -56,6 +56,12 @@ pub fn notify(st: &mut State) {
     if st.leader.asleep && (tail >= st.leader.target || timeouts != st.leader.timeouts) {
         st.shared.wake();
     }
+    tell_followers(st);
+}
+
+/// Wakes those who follow and have what they wait for.
+pub fn tell_followers(st: &State) {
+    let (tail, timeouts) = (st.cq.tail(), st.cq.timeouts);
     for f in &st.followers {
         if tail >= f.target || timeouts != f.timeouts {
             sys::eventfd_signal(f.fd);

@@ -61,13 +61,15 @@ fn renew(ctx: &Ctx, st: &mut State) -> Result<(), Errno> {
     // The parent's side: its lock may be held by nobody who is here, so only its descriptors are given up.
     let old = std::mem::replace(&mut st.shared, Arc::clone(&fresh));
     st.ring_fd = fresh.ring_fd;
+    st.rings.set_shared_by_processes();
+    // Who sleeps there has to take notice of this process, and look at what it posts.
+    sys::eventfd_signal(old.wake_fd);
     for fd in [old.epfd, old.wake_fd, old.ring_fd] {
         fds::close_private(fd);
     }
     std::mem::forget(old);
     shared::publish(ctx.id, &fresh);
     st.inherited = false;
-    st.rings.set_shared_by_processes();
     // The thread that serves this ring elsewhere takes notice of that, and says what it posted meanwhile.
     if let Some(thread) = &ctx.sq_thread {
         thread.wake();

@@ -14,8 +14,8 @@ use crate::{fds, procs, registry, taskwork};
 use soloring_abi::Errno;
 use soloring_abi::raw::{IORING_SETUP_DEFER_TASKRUN, IORING_SETUP_TASKRUN_FLAG};
 use std::collections::VecDeque;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicI32, Ordering};
+use std::sync::{Mutex, MutexGuard};
 
 /// The reactor's epoll instance; -1 while there is no reactor in this process.
 static EPFD: AtomicI32 = AtomicI32::new(-1);
@@ -29,13 +29,17 @@ fn epfd() -> Result<i32, Errno> {
     if fd >= 0 {
         return Ok(fd);
     }
-    let _one = START.lock().unwrap_or_else(|e| e.into_inner());
+    let _one = hold();
     let fd = EPFD.load(Ordering::Relaxed);
     if fd >= 0 {
         return Ok(fd);
     }
     let fd = fds::make_private(sys::epoll_create()?)?;
-    spawn_quiet("iou-reactor".into(), move || serve(fd))?;
+    if let Err(e) = spawn_quiet("iou-reactor".into(), move || serve(fd)) {
+        // The next call tries again.
+        fds::close_private(fd);
+        return Err(e);
+    }
     // Release: pairs with the acquire above.
     EPFD.store(fd, Ordering::Release);
     Ok(fd)
@@ -54,6 +58,11 @@ pub fn spawn_quiet(name: String, body: impl FnOnce() + Send + 'static) -> Result
     // SAFETY: reads one 64-bit mask on our stack.
     let _ = unsafe { sys!(rt_sigprocmask, libc::SIG_SETMASK, &raw const old, 0usize, 8) };
     spawned.map(drop).map_err(|e| Errno(e.raw_os_error().unwrap_or(libc::EAGAIN)))
+}
+
+/// Keeps everyone else from starting a reactor; for the length of a fork.
+pub fn hold() -> MutexGuard<'static, ()> {
+    START.lock().unwrap_or_else(|e| e.into_inner())
 }
 
 /// In a forked child: there is no reactor thread, and the epoll instance is the parent's.

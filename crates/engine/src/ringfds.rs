@@ -54,7 +54,7 @@ fn register_one(arg: Arg, i: u32) -> Result<(), Errno> {
             return Err(e);
         }
     };
-    usercopy::write(at, &slot)
+    usercopy::write(at, &slot).inspect_err(|_| ringtable::remove(slot))
 }
 
 /// Gives registered rings up. Returns how many entries were handled.

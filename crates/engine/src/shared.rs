@@ -30,11 +30,13 @@ const PENDING: u8 = 1;
 const WATCHED: u8 = 2;
 /// The ring is not enabled yet (IORING_SETUP_R_DISABLED): it takes no messages.
 const DISABLED: u8 = 4;
+/// This is the side of the process that a child was forked from, and the child has none of its own yet.
+const INHERITED: u8 = 8;
 
 /// The lock-free side of one ring.
 pub struct Shared {
     work: Mutex<Vec<TaskWork>>,
-    /// [`PENDING`], [`WATCHED`], [`DISABLED`].
+    /// [`PENDING`], [`WATCHED`], [`DISABLED`], [`INHERITED`].
     bits: AtomicU8,
     /// The ring's epoll instance: armed files, the wake eventfd, timerfds.
     pub epfd: i32,
@@ -170,9 +172,14 @@ impl Shared {
         *self.rings() = rings;
     }
 
-    /// Whether other processes use this ring too.
+    /// Whether other processes use this ring too, or may.
     pub fn is_multi(&self) -> bool {
-        self.rings().is_shared_by_processes()
+        self.has(INHERITED) || self.rings().is_shared_by_processes()
+    }
+
+    /// In a forked child: nothing is to be left here.
+    pub fn set_inherited(&self) {
+        self.bits.fetch_or(INHERITED, Ordering::Relaxed);
     }
 
     /// From now on the ring descriptor's readiness is kept in line with the CQ.
@@ -196,18 +203,25 @@ impl Shared {
 }
 
 static ANY_WATCHED: AtomicBool = AtomicBool::new(false);
-static BY_ID: Mutex<BTreeMap<u64, Weak<Shared>>> = Mutex::new(BTreeMap::new());
+/// Rings by id.
+pub type ById = BTreeMap<u64, Weak<Shared>>;
+static BY_ID: Mutex<ById> = Mutex::new(BTreeMap::new());
+
+/// Keeps everyone else out of the table; for the length of a fork.
+pub fn hold() -> MutexGuard<'static, ById> {
+    BY_ID.lock().unwrap_or_else(|e| e.into_inner())
+}
 
 /// Makes a ring findable by its id, for those that must not take its lock.
 pub fn publish(id: u64, shared: &Arc<Shared>) {
-    let mut by_id = BY_ID.lock().unwrap_or_else(|e| e.into_inner());
+    let mut by_id = hold();
     by_id.retain(|_, s| s.strong_count() > 0);
     by_id.insert(id, Arc::downgrade(shared));
 }
 
 /// The lock-free side of ring `id`.
 pub fn by_id(id: u64) -> Option<Arc<Shared>> {
-    BY_ID.lock().unwrap_or_else(|e| e.into_inner()).get(&id)?.upgrade()
+    hold().get(&id)?.upgrade()
 }
 
 /// Ids of the rings whose descriptor is being watched.
@@ -215,7 +229,7 @@ pub fn watched() -> Vec<u64> {
     if !ANY_WATCHED.load(Ordering::Relaxed) {
         return Vec::new();
     }
-    let by_id = BY_ID.lock().unwrap_or_else(|e| e.into_inner());
+    let by_id = hold();
     let watched = |s: &Weak<Shared>| s.upgrade().is_some_and(|s| s.is_watched());
     by_id.iter().filter(|(_, s)| watched(s)).map(|(id, _)| *id).collect()
 }
@@ -240,5 +254,35 @@ impl Drop for Shared {
         for fd in [self.wake_fd, self.epfd, self.ring_fd] {
             fds::close_private(fd);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use soloring_abi::Sqe;
+    use soloring_ringmem::{CqeSize, Layout, SqeSize};
+
+    /// Several are only there at once when somebody was inside the target's lock.
+    #[test]
+    fn messages_are_taken_in_order_and_nothing_else_is() {
+        let (sqe, cqe) = (SqeSize::B64, CqeSize::B16);
+        let layout = Layout { sq_entries: 2, cq_entries: 4, sqe, cqe, sq_array: true };
+        let rings = Arc::new(Rings::create(layout, Ok).unwrap());
+        let ring_fd = sys::eventfd().unwrap();
+        let shared = Shared::new(rings, ring_fd).unwrap();
+        for user_data in 1..4 {
+            let cqe = Cqe { user_data, ..Cqe::default() };
+            assert_eq!(shared.push(TaskWork::Message { cqe }), user_data == 1, "the first tells");
+            let req = Box::new(Req::new(Sqe::default()));
+            shared.push(TaskWork::Done { id: ReqId { index: 0, generation: 1 }, req, res: 0 });
+        }
+        let taken: Vec<u64> = shared.take_messages().iter().map(|cqe| cqe.user_data).collect();
+        assert_eq!(taken, [1, 2, 3]);
+        assert!(shared.has_work() && shared.take_messages().is_empty());
+        let mut rest = Vec::new();
+        shared.take(&mut rest);
+        assert!(rest.len() == 3 && !shared.has_work());
+        sys::close(ring_fd);
     }
 }

@@ -136,6 +136,8 @@ pub struct State {
     pub eventfd: Option<EventFd>,
     pub leader: Leader,
     pub followers: Vec<Follower>,
+    /// Of a follower that has left, for the next one.
+    pub spare_eventfd: Option<i32>,
     pub facts: Facts,
     pub files: Option<Table<FixedFile>>,
     pub bufs: Option<Table<FixedBuf>>,
@@ -211,6 +213,7 @@ impl State {
             restricted: false,
             leader: Leader::default(),
             followers: Vec::new(),
+            spare_eventfd: None,
             watch: Watch::Off,
             ring_fd: -1,
             recheck: false,

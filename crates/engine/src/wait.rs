@@ -5,10 +5,10 @@
 
 use crate::ctx::Ctx;
 use crate::issue::run_ready;
-use crate::notify::{flush, refresh_ring_fd};
+use crate::notify::{flush, refresh_ring_fd, tell_followers};
 use crate::state::{Follower, State};
 use crate::sys::{self, sys};
-use crate::{procs, reactor, taskwork};
+use crate::{fds, procs, reactor, taskwork};
 use soloring_abi::Errno;
 use soloring_abi::raw::{IORING_SETUP_TASKRUN_FLAG, IORING_SQ_TASKRUN};
 use soloring_lock::Guard;
@@ -137,7 +137,7 @@ struct Timeout {
 
 /// How long this thread may sleep, from its own deadlines.
 fn next_timeout(st: &State, w: &WaitFor, p: &mut Progress) -> Result<Timeout, Errno> {
-    if w.deadline.is_none() && p.min_wait.is_none() {
+    if w.deadline.is_none() && w.min_wait.is_none() {
         return Ok(Timeout { satisfied: false, user_ns: None });
     }
     let now = sys::now_ns(st.wait_clock);
@@ -153,9 +153,9 @@ fn next_timeout(st: &State, w: &WaitFor, p: &mut Progress) -> Result<Timeout, Er
         }
     }
     match w.deadline {
-        Some(at) if now >= at => Err(Errno::ETIME),
-        Some(at) => Ok(Timeout { satisfied: false, user_ns: Some(at - now) }),
-        None => Ok(Timeout { satisfied: false, user_ns: None }),
+        Some(at) if now < at => Ok(Timeout { satisfied: false, user_ns: Some(at - now) }),
+        // The end, or there is none and it was at the minimum.
+        _ => Err(Errno::ETIME),
     }
 }
 
@@ -200,6 +200,10 @@ fn lead<'a>(
     let st = &mut *guard;
     st.leader.present = false;
     st.leader.asleep = false;
+    if st.multi {
+        // What another process has posted, it could only tell the leader.
+        tell_followers(st);
+    }
     match slept {
         Ok(n) => {
             st.skipped_polls = 0;
@@ -247,7 +251,9 @@ fn follow<'a>(
     p: &Progress,
     user_ns: Option<u64>,
 ) -> (Guard<'a, State>, Result<(), Errno>) {
-    let fd = match sys::eventfd() {
+    // A private one: the number must be nobody else's, while another thread closes or counts descriptors.
+    let kept = guard.spare_eventfd.take();
+    let fd = match kept.map_or_else(|| sys::eventfd().and_then(fds::make_private), Ok) {
         Ok(fd) => fd,
         Err(e) => return (guard, Err(e)),
     };
@@ -263,7 +269,12 @@ fn follow<'a>(
     let slept = unsafe { sys!(ppoll, &raw mut poll, 1, spec_at, mask, 8) };
     let mut guard = relock(ctx);
     guard.followers.retain(|f| f.fd != fd);
-    sys::close(fd);
+    if guard.spare_eventfd.is_none() {
+        sys::eventfd_drain(fd);
+        guard.spare_eventfd = Some(fd);
+    } else {
+        fds::close_private(fd);
+    }
     (guard, slept.map(drop))
 }
 

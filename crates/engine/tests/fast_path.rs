@@ -135,7 +135,16 @@ fn entry(name: &str) -> (Sqe, i32) {
 
 /// The child's part: `name` says on what kind of ring what is done.
 fn child(name: &str) {
-    let mut ring = Ring::new(if name == "without an owner" { 0 } else { OWNER });
+    let mut ring = Ring::new(match name {
+        "without an owner" => 0,
+        "enabled later" => OWNER | raw::IORING_SETUP_R_DISABLED,
+        _ => OWNER,
+    });
+    if name == "enabled later" {
+        let op = raw::io_uring_register_op::IORING_REGISTER_ENABLE_RINGS as u32;
+        // SAFETY: the call takes no argument.
+        assert_eq!(unsafe { uapi::io_uring_register(ring.fd, op, null_mut(), 0) }, 0);
+    }
     let (sqe, res) = entry(name);
     let (mut fd, mut flags) = (ring.fd, raw::IORING_ENTER_GETEVENTS);
     if name == "a registered ring" {
@@ -298,6 +307,11 @@ fn check(name: &str, calls: &[(i64, u32)]) {
 #[test]
 fn nops() {
     check("nops", &[]);
+}
+
+#[test]
+fn a_ring_that_was_disabled() {
+    check("enabled later", &[]);
 }
 
 #[test]

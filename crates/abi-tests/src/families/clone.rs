@@ -108,6 +108,18 @@ fn replacing(abi: &Abi) {
     check!(dst.quiet(), "nothing more");
 }
 
+fn an_empty_slot_replaces_too(abi: &Abi) {
+    let (mut dst, src) = (Ring::new(abi, 8), Ring::new(abi, 8));
+    let sparse = RsrcRegister { nr: 2, flags: 1, resv2: 0, data: 0, tags: 0 };
+    check_eq!(src.register(BUFFERS2, &sparse, size_of::<RsrcRegister>() as u32), Res(0));
+    let own = with_buffers(&dst, 3, &[41, 42, 43]);
+    let c = CloneBuffers { flags: REPLACE, src_off: 0, dst_off: 1, nr: 1, ..arg(&src) };
+    check_eq!(clone(&dst, c), Res(0));
+    check_eq!(dst.wait().ud, 42, "the tag of the one that is gone");
+    check_eq!(usable(&mut dst, 1, own, 1), err(EFAULT), "nothing there");
+    check_eq!(usable(&mut dst, 2, own, 2), Res(1), "the next one stays");
+}
+
 fn tags_stay_with_their_ring(abi: &Abi) {
     let (dst, src) = (Ring::new(abi, 8), Ring::new(abi, 8));
     with_buffers(&src, 2, &[21, 22]);
@@ -176,6 +188,7 @@ family!["clone", modes;
     all_buffers,
     ranges,
     replacing,
+    an_empty_slot_replaces_too,
     tags_stay_with_their_ring,
     within_one_ring,
     bad_arguments,

@@ -240,6 +240,40 @@ fn min_wait_then_waits_for_the_first(abi: &Abi) {
     check_eq!(ring.cq_ready(), 1);
 }
 
+/// As before, with a completion that is none of a TIMEOUT: that would end any wait.
+fn min_wait_then_waits_for_a_file(abi: &Abi) {
+    let mut ring = Ring::new(abi, 8);
+    let (r, w) = sys::pipe();
+    ring.submit_all(&[poll_add(r, libc::POLLIN as u32)]);
+    let long = ms(30_000);
+    let mut a = arg(Some(&long));
+    a.min_wait_usec = 5_000;
+    let start = Instant::now();
+    let me = sys::thread_id();
+    std::thread::scope(|s| {
+        s.spawn(move || {
+            sys::until_asleep(me);
+            // Beyond the minimum.
+            std::thread::sleep(Duration::from_millis(60));
+            sys::write(w, b"x");
+        });
+        check_eq!(enter_ext(&ring, 0, 4, GETEVENTS, &a), Res(0), "the first of four");
+    });
+    check!(start.elapsed() < Duration::from_secs(20), "at the long timeout");
+    check_eq!(ring.cq_ready(), 1);
+}
+
+fn min_wait_alone_is_the_end(abi: &Abi) {
+    let mut ring = Ring::new(abi, 8);
+    let mut a = arg(None);
+    a.min_wait_usec = 5_000;
+    for wanted in [1, 4] {
+        check_eq!(enter_ext(&ring, 0, wanted, GETEVENTS, &a), err(ETIME), "nothing came");
+    }
+    ring.submit_all(&[nop()]);
+    check_eq!(enter_ext(&ring, 0, 4, GETEVENTS, &a), Res(0), "one of four");
+}
+
 fn min_wait_with_nothing_at_all(abi: &Abi) {
     let ring = Ring::new(abi, 8);
     let total = ms(40);
@@ -459,6 +493,8 @@ family!["enter", modes;
     absolute_deadline,
     min_wait_returns_with_what_came,
     min_wait_then_waits_for_the_first,
+    min_wait_then_waits_for_a_file,
+    min_wait_alone_is_the_end,
     min_wait_with_nothing_at_all,
     sigmask_size_is_checked,
     sigmask_is_for_those_who_wait,

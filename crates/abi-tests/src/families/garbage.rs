@@ -58,6 +58,10 @@ fn repair(ring: &mut Ring) {
 }
 
 fn scribble(abi: &Abi, pick: fn(&Ring) -> Vec<u32>) {
+    scribble_for(abi, 3000, pick);
+}
+
+fn scribble_for(abi: &Abi, rounds: u32, pick: fn(&Ring) -> Vec<u32>) {
     let mut ring = Ring::new(abi, 8);
     for i in 0..8 {
         ring.submit_all(&[nop().ud(i)]);
@@ -66,7 +70,7 @@ fn scribble(abi: &Abi, pick: fn(&Ring) -> Vec<u32>) {
     let words: Vec<&AtomicU32> = pick(&ring).into_iter().map(|at| ring.word(at)).collect();
     let fd = ring.fd;
     while_scribbling(&words, || {
-        for i in 0..3000 {
+        for i in 0..rounds {
             let submit = if i % 3 == 0 { 0 } else { 8 };
             let flags = if i % 2 == 0 { GETEVENTS } else { 0 };
             let res = abi.enter(fd, submit, 0, flags);
@@ -75,10 +79,28 @@ fn scribble(abi: &Abi, pick: fn(&Ring) -> Vec<u32>) {
             }
         }
     });
+    for at in unnamed_words(&ring) {
+        ring.word(at).store(0, Ordering::Relaxed);
+    }
     repair(&mut ring);
     for ud in 100..110 {
         check_eq!(ring.run(nop().ud(ud)).ud, ud, "after the repair");
     }
+}
+
+/// Words before the completions that have no name in the ABI.
+fn unnamed_words(ring: &Ring) -> Vec<u32> {
+    let (sq, cq) = (ring.params.sq_off, ring.params.cq_off);
+    let named = [
+        [sq.head, sq.tail, sq.ring_mask, sq.ring_entries, sq.flags, sq.dropped],
+        [cq.head, cq.tail, cq.ring_mask, cq.ring_entries, cq.flags, cq.overflow],
+    ];
+    (0..cq.cqes).step_by(4).filter(|at| !named.as_flattened().contains(at)).collect()
+}
+
+/// A ring may keep what it likes there, and must not trust it. Few rounds: some of it may be what takes time.
+fn garbage_in_every_word(abi: &Abi) {
+    scribble_for(abi, 12, |ring| (0..ring.params.cq_off.cqes).step_by(4).collect());
 }
 
 fn garbage_in_the_sq_tail(abi: &Abi) {
@@ -207,6 +229,7 @@ family!["garbage", modes;
     garbage_in_the_array,
     garbage_in_the_cq_head,
     garbage_in_what_the_ring_writes,
+    garbage_in_every_word,
     garbage_in_the_entries,
     garbage_with_requests_in_flight,
     unmapped_ring_memory,

@@ -275,6 +275,24 @@ fn drain_with_nothing_in_flight(abi: &Abi) {
     check_eq!(order(&ring.wait_n(4)), [1, 2, 3, 4]);
 }
 
+/// Those behind the drained request wait for its end, not for its beginning.
+fn drain_holds_back_until_it_is_done(abi: &Abi) {
+    let mut ring = Ring::new(abi, 16);
+    let ((r, w), (r2, w2)) = (sys::pipe(), sys::pipe());
+    let readable = libc::POLLIN as u32;
+    ring.submit_all(&[
+        poll_add(r, readable).ud(1),
+        poll_add(r2, readable).ud(2).drain(),
+        nop().ud(3),
+        nop().ud(4).drain(),
+    ]);
+    sys::write(w, b"x");
+    check_eq!(ring.wait().ud, 1);
+    check!(ring.quiet(), "went past what is drained and has not ended");
+    sys::write(w2, b"x");
+    check_eq!(order(&ring.wait_n(3)), [2, 3, 4]);
+}
+
 fn drain_holds_back_later_submissions(abi: &Abi) {
     let mut ring = Ring::new(abi, 16);
     let (r, w) = sys::pipe();
@@ -512,6 +530,7 @@ family!["links", modes;
     skipped_requests_of_the_slow_kind,
     drain_waits_for_all_before_it,
     drain_with_nothing_in_flight,
+    drain_holds_back_until_it_is_done,
     drain_holds_back_later_submissions,
     a_chain_with_drain_is_drained_as_a_whole,
     drain_and_skip_do_not_go_together,

@@ -41,9 +41,11 @@ pub mod setup;
 pub mod slots;
 pub mod splices;
 pub mod sqpoll;
+pub mod sqthreads;
 pub mod stamps;
 pub mod streams;
 pub mod timeout;
+pub mod waiters;
 pub mod waitids;
 pub mod xattrs;
 pub mod zerocopy;
@@ -85,10 +87,12 @@ pub const FAMILIES: &[Family] = &[
     xattrs::FAMILY,
     splices::FAMILY,
     sqpoll::FAMILY,
+    sqthreads::FAMILY,
     direct::FAMILY,
     epolls::FAMILY,
     cmds::FAMILY,
     stamps::FAMILY,
+    waiters::FAMILY,
     waitids::FAMILY,
     futexes::FAMILY,
     failures::FAMILY,

@@ -355,6 +355,34 @@ fn sync_messages(abi: &Abi) {
     check_eq!(send(&data(to.fd, 3, 4)), err(EBADFD), "disabled");
 }
 
+/// A child that has not used the inherited ring otherwise does not know how far its parent has got.
+fn a_child_sends_to_the_ring_of_its_parent(abi: &Abi) {
+    for (flags, sync) in [(0, false), (0, true), (DEFER, false), (DEFER, true)] {
+        let mut to = target(abi, flags);
+        let (r, w) = sys::pipe();
+        let child = sys::spawn_child(20, || {
+            sys::read(r, &mut [0]);
+            let message = data(to.fd, 5, 77);
+            let mut from = Ring::build(abi, 4, params(0));
+            let sent = match sync {
+                true => abi.register(-1, SYNC_MSG, &message, 1),
+                false => from.res(message),
+            };
+            i32::from(sent != Res(0))
+        });
+        to.submit_all(&[nop().ud(1), nop().ud(2), nop().ud(3)]);
+        sys::write(w, b"x");
+        let got: Vec<_> = to.wait_n(4).iter().map(|d| (d.ud, d.res)).collect();
+        check_eq!(
+            got,
+            [(1, Res(0)), (2, Res(0)), (3, Res(0)), (77, Res(5))],
+            "flags {flags:#x}, sync {sync}"
+        );
+        check_eq!(sys::wait_child(child), 0, "what the child was told");
+        check_eq!(to.run(nop().ud(4)).ud, 4, "and the ring goes on");
+    }
+}
+
 family!["msg", modes;
     a_message_to_another_ring,
     a_message_to_itself,
@@ -374,4 +402,5 @@ family!["msg", modes;
     bad_files,
     a_message_in_a_chain,
     sync_messages,
+    a_child_sends_to_the_ring_of_its_parent,
 ];

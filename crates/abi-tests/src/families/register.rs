@@ -167,6 +167,19 @@ fn disabled_rings_can_be_prepared(abi: &Abi) {
     check_eq!(ring.res(nop()), Res(0));
 }
 
+fn an_index_that_cannot_be_told_is_given_back(abi: &Abi) {
+    let ring = Ring::new(abi, 4);
+    // struct io_uring_rsrc_update: any slot, reserved, the ring.
+    let words = [u32::MAX, 0, ring.fd as u32, 0];
+    let page = sys::read_only(&words.map(u32::to_ne_bytes).concat());
+    for _ in 0..20 {
+        check_eq!(ring.register(RING_FDS, page.as_ptr(), 1), err(EFAULT), "read-only");
+    }
+    let mut entry = [u32::MAX, 0, ring.fd as u32, 0];
+    check_eq!(ring.register(RING_FDS, entry.as_mut_ptr(), 1), Res(1));
+    check_eq!(entry[0], 0, "the first index is free");
+}
+
 fn eventfd_counts_completions(abi: &Abi) {
     let mut ring = Ring::new(abi, 8);
     let event = sys::eventfd(0, libc::EFD_NONBLOCK);
@@ -466,6 +479,7 @@ family!["register", modes;
     probe_checks_its_arguments,
     enable_rings,
     disabled_rings_can_be_prepared,
+    an_index_that_cannot_be_told_is_given_back,
     eventfd_counts_completions,
     eventfd_wakes_a_program_that_only_waits_for_it,
     eventfd_async_is_silent_inline,
