@@ -18,7 +18,7 @@ const SQPOLL: u32 = raw::IORING_SETUP_SQPOLL;
 const SQ_AFF: u32 = raw::IORING_SETUP_SQ_AFF;
 
 /// A look at what this process holds, which needs no descriptor that is not open yet.
-struct Holdings {
+pub(super) struct Holdings {
     fds: *mut libc::DIR,
     tasks: *mut libc::DIR,
     maps: i32,
@@ -27,14 +27,14 @@ struct Holdings {
 }
 
 #[derive(Clone, PartialEq, Eq, Debug)]
-struct Held {
+pub(super) struct Held {
     fds: Vec<String>,
     threads: usize,
     ring_mappings: usize,
 }
 
 impl Holdings {
-    fn new() -> Holdings {
+    pub(super) fn new() -> Holdings {
         // SAFETY: constant paths; the directories stay open as long as the process.
         let (fds, tasks) = unsafe {
             (libc::opendir(c"/proc/self/fd".as_ptr()), libc::opendir(c"/proc/self/task".as_ptr()))
@@ -81,8 +81,21 @@ impl Holdings {
         }
     }
 
+    /// As [`Holdings::now`], once what is on its way out is out.
+    pub(super) fn settled(&self) -> Held {
+        let (mut last, mut same) = (self.now(), 0);
+        let end = Instant::now() + Duration::from_secs(3);
+        while same < 40 && Instant::now() < end {
+            std::thread::sleep(Duration::from_millis(5));
+            let now = self.now();
+            same = if now == last { same + 1 } else { 0 };
+            last = now;
+        }
+        last
+    }
+
     /// Checks that nothing came to what there was; threads may take a moment to go.
-    fn unchanged(&self, before: &Held, what: &str) {
+    pub(super) fn unchanged(&self, before: &Held, what: &str) {
         let end = Instant::now() + Duration::from_secs(3);
         while self.now() != *before && Instant::now() < end {
             std::thread::sleep(Duration::from_millis(1));

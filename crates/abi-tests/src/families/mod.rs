@@ -7,6 +7,7 @@ pub mod bufring;
 pub mod bundles;
 pub mod cancel;
 pub mod clone;
+pub mod closing;
 pub mod cmds;
 pub mod direct;
 pub mod enter;
@@ -98,4 +99,5 @@ pub const FAMILIES: &[Family] = &[
     failures::FAMILY,
     msg::FAMILY,
     clone::FAMILY,
+    closing::FAMILY,
 ];
