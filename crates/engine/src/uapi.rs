@@ -21,6 +21,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 pub use crate::inspect::{Inspection, Place, Queue, Request};
+pub use crate::usercopy::set_program_frames;
 
 /// `IORING_OFF_MMAP_MASK`.
 const OFF_MASK: u64 = 0xf800_0000;

@@ -1,25 +1,47 @@
 //! Copies between the program's memory and ours that fail with EFAULT instead of crashing.
 //!
-//! Memory on the calling thread's own stack above the stack pointer is certainly mapped: it is read
+//! Memory on the calling thread's own stack above the program's stack pointer is certainly mapped: it is read
 //! directly, which is the usual case (timespecs and argument blocks of `io_uring_enter`). Everything
 //! else goes through process_vm_readv(2)/process_vm_writev(2) on ourselves, where the kernel checks.
 #![allow(unsafe_code)]
 
 use crate::sys::sys;
 use soloring_abi::Errno;
-use std::cell::Cell;
 use std::mem::MaybeUninit;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-thread_local! {
-    /// End (highest address) of this thread's stack; 0 until asked for, 1 when it cannot be known.
-    static STACK_END: Cell<usize> = const { Cell::new(0) };
+soloring_tls::thread_word! {
+    /// Lowest address of this thread's stack.
+    mod stack_low
+}
+soloring_tls::thread_word! {
+    /// Its end; 0 until asked for, 1 when it cannot be known.
+    mod stack_end
+}
+soloring_tls::thread_word! {
+    /// Where the program's own frames begin while this thread works on a stack of ours; else 0.
+    mod program_frames
+}
+
+/// While this thread works on another stack, the program's frames are those from `stack_pointer` on. 0: it does not.
+#[inline]
+pub fn set_program_frames(stack_pointer: usize) {
+    program_frames::set(stack_pointer as u64);
+}
+
+/// Low end and end of this thread's stack, found out at its first use.
+#[inline]
+fn stack() -> (usize, usize) {
+    match stack_end::get() {
+        0 => find_stack(),
+        end => (stack_low::get() as usize, end as usize),
+    }
 }
 
 #[cold]
-fn find_stack_end() -> usize {
-    let mut end = 1;
+fn find_stack() -> (usize, usize) {
+    let (mut start, mut end) = (0, 1);
     // SAFETY: pthread_getattr_np fills the attribute object of the calling thread, which is destroyed
     // after the two values were read.
     unsafe {
@@ -27,27 +49,31 @@ fn find_stack_end() -> usize {
         if libc::pthread_getattr_np(libc::pthread_self(), attr.as_mut_ptr()) == 0 {
             let (mut low, mut size) = (std::ptr::null_mut(), 0);
             if libc::pthread_attr_getstack(attr.as_ptr(), &raw mut low, &raw mut size) == 0 {
-                end = low as usize + size;
+                (start, end) = (low as usize, low as usize + size);
             }
             libc::pthread_attr_destroy(attr.as_mut_ptr());
         }
     }
-    end
+    stack_low::set(start as u64);
+    stack_end::set(end as u64);
+    (start, end)
 }
 
 /// Whether `[addr, addr + len)` lies on the live part of the calling thread's stack.
 #[inline]
 fn on_own_stack(addr: u64, len: usize) -> bool {
     let marker = 0u8;
-    let sp = &raw const marker as usize;
-    let addr = addr as usize;
-    let mut end = STACK_END.get();
-    if end == 0 {
-        end = find_stack_end();
-        STACK_END.set(end);
-    }
-    // A coroutine stack has its own bounds: the pointer below must lie inside the known ones as well.
-    sp < end && addr >= sp && addr < end && end - addr >= len && end - sp < (64 << 20)
+    is_live(stack(), &raw const marker as usize, program_frames::get() as usize, addr as usize, len)
+}
+
+/// The same for a stack from `low` to `end`, with the stack pointer at `sp` and the program's frames from `frames` on.
+///
+/// A coroutine or a handler may be on another stack: its pointer says nothing of this one. While we are on a stack of
+/// our own, what is below the program's frames need not be mapped.
+#[inline]
+fn is_live((low, end): (usize, usize), sp: usize, frames: usize, addr: usize, len: usize) -> bool {
+    let live = if (low..end).contains(&sp) { sp } else { frames };
+    (low..end).contains(&live) && (live..end).contains(&addr) && end - addr >= len
 }
 
 /// A page of its own, which a forked child finds empty.
@@ -349,6 +375,24 @@ mod tests {
         assert_eq!(write::<u64>(8, &1), Err(Errno::EFAULT));
         assert_eq!(read::<u64>(u64::MAX - 3), Err(Errno::EFAULT));
         assert_eq!(read_path(16).unwrap_err(), Errno::EFAULT);
+    }
+
+    #[test]
+    fn only_live_frames_of_the_threads_stack_are_read() {
+        let stack = (0x10_0000, 0x20_0000);
+        let live = |sp, frames, addr, len| is_live(stack, sp, frames, addr, len);
+        // On the thread's own stack, whatever was noted.
+        assert!(live(0x18_0000, 0, 0x18_0000, 16) && live(0x18_0000, 0x17_0000, 0x1f_fff0, 16));
+        assert!(!live(0x18_0000, 0, 0x17_fff8, 16) && !live(0x18_0000, 0, 0x1f_fff8, 16));
+        // On another one, wherever it is: from the program's frames on.
+        for sp in [0x0f_f000, 0x20_1000] {
+            assert!(live(sp, 0x18_0000, 0x18_0000, 16));
+            assert!(!live(sp, 0x18_0000, 0x0f_ff00, 16) && !live(sp, 0x18_0000, 0x17_0000, 16));
+            assert!(!live(sp, 0, 0x18_0000, 16), "a coroutine");
+            assert!(!live(sp, 0x30_0000, 0x30_0000, 16), "the program is on another stack too");
+        }
+        assert!(!live(0x18_0000, 0, 0x18_0000, usize::MAX));
+        assert!(!is_live((0, 1), 0x18_0000, 0, 0x18_0000, 1), "unknown");
     }
 
     #[test]

@@ -8,6 +8,7 @@
 #![allow(unsafe_code)]
 
 use crate::raw::{self, Args};
+use soloring_engine::uapi;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use syscalls::Sysno;
 
@@ -118,8 +119,10 @@ pub(crate) unsafe fn run(call: &mut Call, work: Work) {
     }
     thread.busy = true;
     let top = thread.high;
+    uapi::set_program_frames(sp);
     // SAFETY: the stack at `top` is mapped, 16-byte aligned and unused: `busy` was clear.
     unsafe { soloring_call_on(call, work, top) };
+    uapi::set_program_frames(0);
     // A handler may have left by a long jump, in which case `busy` stays set and later calls of this
     // thread run on its own stack: correct, only less roomy.
     thread.busy = false;
