@@ -2,6 +2,7 @@
 
 use crate::cancel::cancel_slot;
 use crate::complete::fail_chain;
+use crate::creds::Personalities;
 use crate::ctx::Ctx;
 use crate::fds;
 use crate::kbuf::Groups;
@@ -62,6 +63,7 @@ fn finish(ctx: &Ctx, st: &mut State) {
     st.files = None;
     st.bufs = None;
     st.kbuf = Groups::default();
+    st.personalities = Personalities::default();
     st.retired.clear();
     st.region = None;
     close_memory(&st.rings);

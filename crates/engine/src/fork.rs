@@ -83,6 +83,8 @@ fn forget_private(st: &mut State) {
     std::mem::forget(std::mem::take(&mut st.ready));
     std::mem::forget(std::mem::take(&mut st.deferred));
     std::mem::forget(std::mem::take(&mut st.followers));
+    // The threads that keep the credentials are the parent's.
+    std::mem::forget(std::mem::take(&mut st.personalities));
     st.wq.reset_after_fork();
     for fd in st.timer_fds {
         fds::close_private(fd);

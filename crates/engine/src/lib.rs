@@ -3,6 +3,8 @@
 //! Files are layered; each may import only from those before it in this list.
 
 mod sys;
+mod hand;
+mod creds;
 mod usercopy;
 mod pinning;
 mod childinfo;

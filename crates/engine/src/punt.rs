@@ -29,7 +29,9 @@ impl Job {
 
 impl Work for Job {
     fn run(mut self: Box<Self>, interrupt: &Interrupt) {
+        self.req.flags |= flag::ON_WORKER;
         let res = (self.def.run)(&mut self.req, interrupt);
+        self.req.flags &= !flag::ON_WORKER;
         self.finish(res);
     }
 

@@ -1,5 +1,6 @@
 //! A request: the copied SQE and what the engine adds to it while it is in flight.
 
+use crate::creds::Creds;
 use crate::futexwait::FutexWait;
 use crate::opdata::{Input, XattrData};
 use crate::resources::{FixedBuf, FixedFile};
@@ -72,6 +73,8 @@ pub mod flag {
     pub const STREAM_SOCKET: u32 = 1 << 25;
     /// The socket is known to keep messages apart.
     pub const MESSAGE_SOCKET: u32 = 1 << 26;
+    /// A worker carries it out just now, whose interruption is this request's.
+    pub const ON_WORKER: u32 = 1 << 22;
     /// The worker of this request was told to stop.
     pub const INTERRUPTED: u32 = 1 << 15;
 }
@@ -191,6 +194,8 @@ pub struct Req {
     /// Registered file and buffer kept alive by this request.
     pub held_file: Option<Arc<FixedFile>>,
     pub held_buf: Option<Arc<FixedBuf>>,
+    /// Credentials to work with (`sqe->personality`); `None`: those of whoever does it.
+    pub creds: Option<Arc<Creds>>,
 }
 
 // Memory per request in flight: this, the slot around it and its place in the cancel index.
@@ -206,6 +211,7 @@ impl Req {
     #[inline]
     pub fn reset(&mut self, sqe: Sqe) {
         debug_assert!(self.held_file.is_none() && self.held_buf.is_none());
+        debug_assert!(self.creds.is_none());
         self.sqe = sqe;
         // Whoever finds more to it takes this back before its checks.
         self.flags = flag::PLAIN;
@@ -230,6 +236,11 @@ impl Req {
     #[inline]
     pub fn has(&self, flag: u32) -> bool {
         self.flags & flag != 0
+    }
+
+    /// Whether a worker carries it out just now.
+    pub fn is_on_worker(&self) -> bool {
+        self.has(flag::ON_WORKER)
     }
 
     /// Descriptor of the resolved file, -1 without one.

@@ -4,6 +4,7 @@
 
 use crate::counts;
 use crate::cq::Cq;
+use crate::creds::Personalities;
 use crate::facts::Facts;
 use crate::fds;
 use crate::index::Index;
@@ -161,7 +162,7 @@ pub struct State {
     pub timer_set: [u64; 3],
     /// Clock of waits in enter (IORING_REGISTER_CLOCK).
     pub wait_clock: i32,
-    pub personalities: Vec<u16>,
+    pub personalities: Personalities,
     pub region: Option<Region>,
     /// Enters that found enough completions and did not look at the epoll instance.
     pub skipped_polls: u32,
@@ -223,7 +224,7 @@ impl State {
             timer_fds: [-1; 3],
             timer_set: [0; 3],
             wait_clock: libc::CLOCK_MONOTONIC,
-            personalities: Vec::new(),
+            personalities: Personalities::default(),
             region: None,
             submitter_elsewhere: false,
             multi: false,

@@ -6,6 +6,7 @@ use crate::req::{NIL, Req, flag};
 use crate::slab::Where;
 use crate::state::State;
 use soloring_abi::{Errno, Sqe, op, raw, sqe_flags};
+use std::sync::Arc;
 
 const LINK_FLAGS: u8 = sqe_flags::IO_LINK | sqe_flags::IO_HARDLINK;
 const COMMON_FLAGS: u8 =
@@ -106,8 +107,9 @@ fn init(st: &mut State, req: &mut Req) -> Result<(), Errno> {
     if !def.iopoll && st.setup_has(raw::IORING_SETUP_IOPOLL) {
         return Err(Errno::EINVAL);
     }
-    if req.sqe.personality != 0 && !st.personalities.contains(&req.sqe.personality) {
-        return Err(Errno::EINVAL);
+    if req.sqe.personality != 0 {
+        let creds = st.personalities.get(req.sqe.personality).ok_or(Errno::EINVAL)?;
+        req.creds = Some(Arc::clone(creds));
     }
     (def.prep)(st, req)?;
     if flags & sqe_flags::ASYNC != 0 {

@@ -61,6 +61,7 @@ mod worker;
 mod wq;
 
 pub use interrupt::Interrupt;
+pub use signal::{current as interrupt_signal_in_use, reserve as interrupt_signal};
 pub use work::{CancelOutcome, Class, Ticket, Work};
 pub use wq::{Config, Stats, Wq};
 

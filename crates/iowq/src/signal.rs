@@ -59,9 +59,9 @@ fn install(signo: i32) -> bool {
     unsafe { libc::sigaction(signo, &raw const new, std::ptr::null_mut()) == 0 }
 }
 
-/// The number in use, with our handler in place when this returns; None when every candidate is
-/// taken.
-pub(crate) fn reserve() -> Option<i32> {
+/// The number of the signal that interrupts workers, with our handler in place when this returns;
+/// None when every candidate is taken.
+pub fn reserve() -> Option<i32> {
     let current = SIGNO.load(Ordering::Relaxed);
     if current != 0 && usable(current) {
         return Some(current);
@@ -84,8 +84,8 @@ fn usable(signo: i32) -> bool {
     }
 }
 
-/// The number in use without looking at its disposition, 0 when there is none.
-pub(crate) fn current() -> i32 {
+/// That number without looking at its disposition, 0 when there is none.
+pub fn current() -> i32 {
     SIGNO.load(Ordering::Relaxed)
 }
 

@@ -28,6 +28,7 @@ pub mod multishot;
 pub mod msg;
 pub mod net;
 pub mod paths;
+pub mod personalities;
 pub mod poll;
 pub mod process;
 pub mod queues;
@@ -70,6 +71,7 @@ pub const FAMILIES: &[Family] = &[
     timeout::FAMILY,
     cancel::FAMILY,
     register::FAMILY,
+    personalities::FAMILY,
     resize::FAMILY,
     refusals::FAMILY,
     regions::FAMILY,

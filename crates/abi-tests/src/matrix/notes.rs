@@ -4,7 +4,6 @@ const SERIES: &str = "follows the series: SQPOLL clears SINGLE_ISSUER, visibly i
 const IOWQ: &str =
     "the kernel's workers belong to the task, which has none yet; ours belong to the ring";
 const RING_FDS: &str = "the kernel counts nothing for a task that never used a ring";
-const PERSONALITY: &str = "refused: a thread's credentials are not ours to change";
 const CLONE: &str =
     "the kernel refuses another address space; here the child has copies of buffers and ring alike";
 
@@ -20,7 +19,6 @@ pub fn note(flags: &str, caller: &str, action: &str, kernel: &str, ours: &str) -
     match (action, kernel, ours) {
         ("register: iowq affinity", "EINVAL", "ok") if stranger => IOWQ,
         ("unregister: ring fds", "ok", "ok 1") if stranger => RING_FDS,
-        ("register: personality", "ok 1", "EINVAL") => PERSONALITY,
         (_, "EINVAL", "ok") if caller == "other process" && action.starts_with("clone: ") => CLONE,
         _ => "",
     }

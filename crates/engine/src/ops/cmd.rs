@@ -2,6 +2,7 @@
 #![allow(unsafe_code)]
 
 use super::{Attempt, BASE, OpDef, Outcome, stamps};
+use crate::creds::sys_as;
 use crate::req::Req;
 use crate::state::State;
 use crate::sys::{self, sys};
@@ -106,6 +107,7 @@ fn get_option(fd: i32, req: &Req) -> Result<i32, Errno> {
 fn set_option(fd: i32, req: &Req) -> Result<i32, Errno> {
     let (level, name) = option(req);
     // SAFETY: the kernel checks the program's buffer.
-    let done = unsafe { sys!(setsockopt, fd, level, name, req.sqe.addr3, req.sqe.file_index) };
+    let done =
+        unsafe { sys_as!(req, setsockopt, fd, level, name, req.sqe.addr3, req.sqe.file_index) };
     done.map(|n| n as i32)
 }

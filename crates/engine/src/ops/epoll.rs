@@ -2,11 +2,13 @@
 #![allow(unsafe_code)]
 
 use super::{Attempt, BASE, OpDef, Outcome, must_be_zero};
+use crate::creds::sys_as;
 use crate::req::{AsyncData, Req, flag};
 use crate::state::State;
 use crate::sys::{self, sys};
 use crate::{fds, shared, usercopy};
 use soloring_abi::Errno;
+use soloring_abi::cookie::COOKIE;
 
 pub const EPOLL_CTL: OpDef = OpDef { prep: ctl_prep, issue: ctl_issue, ..BASE };
 pub const EPOLL_WAIT: OpDef =
@@ -41,7 +43,10 @@ fn ctl_issue(_: &mut State, req: &mut Req, _: Attempt) -> Outcome {
     if let Some(id) = fds::ring_id(fd) {
         shared::watch_ring(id);
     }
-    sys::epoll_ctl(epfd, op, fd, events, data).map(|()| 0).into()
+    let event = libc::epoll_event { events, u64: data };
+    let at = &raw const event;
+    // SAFETY: the event is on our stack and only read.
+    Outcome::Done(sys::as_res(unsafe { sys_as!(req, epoll_ctl, epfd, op, fd, at, 0, COOKIE) }), 0)
 }
 
 fn wait_prep(_: &mut State, req: &mut Req) -> Result<(), Errno> {

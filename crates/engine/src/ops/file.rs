@@ -3,9 +3,10 @@
 
 use super::fs::punt_bounded;
 use super::{Attempt, BASE, OpDef, Outcome, must_be_zero, retry_eintr, unfailing};
+use crate::creds::sys_as;
 use crate::req::Req;
 use crate::state::State;
-use crate::sys::{self, sys};
+use crate::sys;
 use soloring_abi::Errno;
 use soloring_iowq::{Class, Interrupt};
 
@@ -33,8 +34,9 @@ fn fallocate_prep(_: &mut State, req: &mut Req) -> Result<(), Errno> {
 fn fallocate_run(req: &mut Req, interrupt: &Interrupt) -> i32 {
     let (fd, sqe) = (req.fd(), &req.sqe);
     // SAFETY: no memory involved. The length is where other operations have their address.
-    let done =
-        retry_eintr(interrupt, || unsafe { sys!(fallocate, fd, sqe.len, sqe.off, sqe.addr) });
+    let done = retry_eintr(interrupt, || unsafe {
+        sys_as!(req, fallocate, fd, sqe.len, sqe.off, sqe.addr)
+    });
     unfailing(req, done)
 }
 
@@ -53,7 +55,7 @@ fn ftruncate_prep(_: &mut State, req: &mut Req) -> Result<(), Errno> {
 fn ftruncate_run(req: &mut Req, interrupt: &Interrupt) -> i32 {
     let (fd, len) = (req.fd(), req.sqe.off);
     // SAFETY: no memory involved.
-    let done = retry_eintr(interrupt, || unsafe { sys!(ftruncate, fd, len) });
+    let done = retry_eintr(interrupt, || unsafe { sys_as!(req, ftruncate, fd, len) });
     unfailing(req, done)
 }
 
@@ -65,7 +67,7 @@ fn sync_run(req: &mut Req, interrupt: &Interrupt) -> i32 {
     let (fd, sqe) = (req.fd(), &req.sqe);
     // SAFETY: no memory involved.
     let done = retry_eintr(interrupt, || unsafe {
-        sys!(sync_file_range, fd, sqe.off, sqe.len as u64, sqe.op_flags)
+        sys_as!(req, sync_file_range, fd, sqe.off, sqe.len as u64, sqe.op_flags)
     });
     unfailing(req, done)
 }
@@ -82,7 +84,7 @@ fn long_or(long: u64, short: u32) -> u64 {
 fn fadvise(req: &Req) -> Result<usize, Errno> {
     let (fd, sqe) = (req.fd(), &req.sqe);
     // SAFETY: no memory involved. The 64-bit length is where other operations have their address.
-    unsafe { sys!(fadvise64, fd, sqe.off, long_or(sqe.addr, sqe.len), sqe.op_flags) }
+    unsafe { sys_as!(req, fadvise64, fd, sqe.off, long_or(sqe.addr, sqe.len), sqe.op_flags) }
 }
 
 /// Advice that only sets the file's read-ahead is given inline, the rest may touch storage.
@@ -103,7 +105,7 @@ fn madvise_run(req: &mut Req, interrupt: &Interrupt) -> i32 {
     let sqe = &req.sqe;
     // SAFETY: the advice is the program's, about its own pages, as if it called madvise(2) itself.
     let done = retry_eintr(interrupt, || unsafe {
-        sys!(madvise, sqe.addr, long_or(sqe.off, sqe.len), sqe.op_flags)
+        sys_as!(req, madvise, sqe.addr, long_or(sqe.off, sqe.len), sqe.op_flags)
     });
     unfailing(req, done)
 }

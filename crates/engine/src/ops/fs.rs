@@ -3,6 +3,7 @@
 
 use super::{Attempt, BASE, OpDef, Outcome, must_be_zero, retry_eintr, unfailing};
 use crate::closes::note_close;
+use crate::creds::sys_as;
 use crate::fds::{self, Watchers};
 use crate::req::{AsyncData, OpenHow, Req, flag};
 use crate::state::State;
@@ -69,7 +70,7 @@ fn fsync_run(req: &mut Req, interrupt: &Interrupt) -> i32 {
     let data_only = req.sqe.op_flags & raw::IORING_FSYNC_DATASYNC != 0;
     // SAFETY: no memory involved.
     let done = retry_eintr(interrupt, || unsafe {
-        if data_only { sys!(fdatasync, fd) } else { sys!(fsync, fd) }
+        if data_only { sys_as!(req, fdatasync, fd) } else { sys_as!(req, fsync, fd) }
     });
     unfailing(req, done)
 }
@@ -159,9 +160,9 @@ fn open_call(req: &Req, how: OpenHow, plain: bool) -> Result<usize, Errno> {
     // SAFETY: the path is ours or checked by the kernel; `how` is on our stack and only read.
     unsafe {
         if plain {
-            sys!(openat, req.sqe.fd, path, how.flags, how.mode)
+            sys_as!(req, openat, req.sqe.fd, path, how.flags, how.mode)
         } else {
-            sys!(openat2, req.sqe.fd, path, &raw const how, size_of::<OpenHow>())
+            sys_as!(req, openat2, req.sqe.fd, path, &raw const how, size_of::<OpenHow>())
         }
     }
 }
@@ -321,7 +322,7 @@ fn statx_run(req: &mut Req, interrupt: &Interrupt) -> i32 {
     let (path, sqe) = (path_ptr(req), req.sqe);
     // SAFETY: the path is our copy; the kernel checks the program's buffer.
     let done = retry_eintr(interrupt, || unsafe {
-        sys!(statx, sqe.fd, path, sqe.op_flags, sqe.len, sqe.off)
+        sys_as!(req, statx, sqe.fd, path, sqe.op_flags, sqe.len, sqe.off)
     });
     unfailing(req, done)
 }

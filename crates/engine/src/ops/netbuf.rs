@@ -8,10 +8,11 @@
 use super::sockio::{self, DONTWAIT, NOSIGNAL, POLLOUT, WAITALL, how};
 use super::{Attempt, Outcome, rwrules};
 use crate::arm::LASTS;
+use crate::creds::sys_as;
 use crate::kbuf::{BUNDLE_MAX, Mapped};
 use crate::req::{AsyncData, MsgData, Req, flag};
 use crate::state::State;
-use crate::sys::{self, sys};
+use crate::sys;
 use crate::usercopy;
 use soloring_abi::raw::{
     IORING_CQE_F_BUF_MORE, IORING_CQE_F_SOCK_NONEMPTY, IORING_RECVSEND_BUNDLE,
@@ -232,7 +233,7 @@ pub fn recv(st: &mut State, req: &mut Req, attempt: Attempt) -> Outcome {
 fn receive(req: &Req, addr: u64, len: u32) -> Result<usize, Errno> {
     let flags = (req.sqe.op_flags | DONTWAIT) & !WAITALL;
     // SAFETY: the kernel checks the program's buffer, which it provided for this.
-    unsafe { sys!(recvfrom, req.fd(), addr, len, flags, 0usize, 0usize) }
+    unsafe { sys_as!(req, recvfrom, req.fd(), addr, len, flags, 0usize, 0usize) }
 }
 
 /// Counts `n` received bytes against the total limit (`sqe->optlen`). True when it is reached.
@@ -274,7 +275,7 @@ fn receive_vector(req: &Req, iov: &[IoVec]) -> Result<usize, Errno> {
     let mut hdr = vector_header(iov);
     let flags = (req.sqe.op_flags | DONTWAIT) & !WAITALL;
     // SAFETY: header and vector are ours; the kernel checks the program's buffers.
-    unsafe { sys!(recvmsg, req.fd(), &raw mut hdr, flags) }
+    unsafe { sys_as!(req, recvmsg, req.fd(), &raw mut hdr, flags) }
 }
 
 /// How many of the buffers `n` bytes fill, the last one perhaps in part.
@@ -439,7 +440,7 @@ fn send_vector(req: &Req, iov: &[IoVec]) -> Result<usize, Errno> {
     }
     let flags = (req.sqe.op_flags | DONTWAIT | NOSIGNAL) & !WAITALL;
     // SAFETY: header, vector and address are ours; the kernel checks the program's buffers.
-    unsafe { sys!(sendmsg, req.fd(), &raw const hdr, flags) }
+    unsafe { sys_as!(req, sendmsg, req.fd(), &raw const hdr, flags) }
 }
 
 /// The buffers are taken and wait with the request.
@@ -583,7 +584,7 @@ fn recvmsg_shot(st: &mut State, req: &mut Req) -> Shot {
     let flags = (req.sqe.op_flags | DONTWAIT) & !WAITALL;
     // SAFETY: header and vector are ours; name, control data and payload go to the program's buffer,
     // which the kernel checks.
-    let got = match unsafe { sys!(recvmsg, req.fd(), &raw mut hdr, flags) } {
+    let got = match unsafe { sys_as!(req, recvmsg, req.fd(), &raw mut hdr, flags) } {
         Ok(n) => n as u64,
         Err(e) => return Shot::failed(req, e),
     };

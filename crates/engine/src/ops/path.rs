@@ -3,10 +3,10 @@
 
 use super::fs::{no_fixed_file, punt_bounded};
 use super::{BASE, OpDef, must_be_zero, retry_eintr, unfailing};
+use crate::creds::sys_as;
 use crate::fds;
 use crate::req::{AsyncData, Req, flag};
 use crate::state::State;
-use crate::sys::sys;
 use crate::usercopy;
 use soloring_abi::Errno;
 use soloring_iowq::Interrupt;
@@ -60,7 +60,7 @@ fn rename_run(req: &mut Req, interrupt: &Interrupt) -> i32 {
     let ((old, new), sqe) = (kept(req), &req.sqe);
     // SAFETY: both names are our copies.
     let done = retry_eintr(interrupt, || unsafe {
-        sys!(renameat2, dir(sqe.fd), old, dir(sqe.len as i32), new, sqe.op_flags)
+        sys_as!(req, renameat2, dir(sqe.fd), old, dir(sqe.len as i32), new, sqe.op_flags)
     });
     unfailing(req, done)
 }
@@ -80,8 +80,9 @@ fn unlink_prep(_: &mut State, req: &mut Req) -> Result<(), Errno> {
 fn unlink_run(req: &mut Req, interrupt: &Interrupt) -> i32 {
     let ((name, _), sqe) = (kept(req), &req.sqe);
     // SAFETY: the name is our copy.
-    let done =
-        retry_eintr(interrupt, || unsafe { sys!(unlinkat, dir(sqe.fd), name, sqe.op_flags) });
+    let done = retry_eintr(interrupt, || unsafe {
+        sys_as!(req, unlinkat, dir(sqe.fd), name, sqe.op_flags)
+    });
     unfailing(req, done)
 }
 
@@ -97,7 +98,8 @@ fn mkdir_prep(_: &mut State, req: &mut Req) -> Result<(), Errno> {
 fn mkdir_run(req: &mut Req, interrupt: &Interrupt) -> i32 {
     let ((name, _), sqe) = (kept(req), &req.sqe);
     // SAFETY: the name is our copy.
-    let done = retry_eintr(interrupt, || unsafe { sys!(mkdirat, dir(sqe.fd), name, sqe.len) });
+    let done =
+        retry_eintr(interrupt, || unsafe { sys_as!(req, mkdirat, dir(sqe.fd), name, sqe.len) });
     unfailing(req, done)
 }
 
@@ -115,7 +117,8 @@ fn symlink_prep(_: &mut State, req: &mut Req) -> Result<(), Errno> {
 fn symlink_run(req: &mut Req, interrupt: &Interrupt) -> i32 {
     let ((target, name), sqe) = (kept(req), &req.sqe);
     // SAFETY: both names are our copies.
-    let done = retry_eintr(interrupt, || unsafe { sys!(symlinkat, target, dir(sqe.fd), name) });
+    let done =
+        retry_eintr(interrupt, || unsafe { sys_as!(req, symlinkat, target, dir(sqe.fd), name) });
     unfailing(req, done)
 }
 
@@ -135,7 +138,7 @@ fn link_run(req: &mut Req, interrupt: &Interrupt) -> i32 {
     let ((old, new), sqe) = (kept(req), &req.sqe);
     // SAFETY: both names are our copies.
     let done = retry_eintr(interrupt, || unsafe {
-        sys!(linkat, dir(sqe.fd), old, dir(sqe.len as i32), new, sqe.op_flags)
+        sys_as!(req, linkat, dir(sqe.fd), old, dir(sqe.len as i32), new, sqe.op_flags)
     });
     unfailing(req, done)
 }

@@ -3,9 +3,10 @@
 
 use super::fs::close_fixed;
 use super::{Attempt, BASE, OpDef, Outcome, must_be_zero, wants_alloc};
+use crate::creds::sys_as;
 use crate::req::Req;
 use crate::state::State;
-use crate::sys::{self, sys};
+use crate::sys;
 use crate::{fds, usercopy};
 use soloring_abi::Errno;
 
@@ -27,7 +28,7 @@ fn prep(_: &mut State, req: &mut Req) -> Result<(), Errno> {
 fn issue(st: &mut State, req: &mut Req, _: Attempt) -> Outcome {
     let mut ends = [0i32; 2];
     // SAFETY: the kernel writes two descriptors to our stack.
-    if let Err(e) = unsafe { sys!(pipe2, ends.as_mut_ptr(), req.sqe.op_flags) } {
+    if let Err(e) = unsafe { sys_as!(req, pipe2, ends.as_mut_ptr(), req.sqe.op_flags) } {
         return Outcome::err(e);
     }
     let done = if req.sqe.file_index == 0 {

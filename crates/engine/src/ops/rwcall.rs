@@ -2,8 +2,9 @@
 #![allow(unsafe_code)]
 
 use super::rwrules;
+use crate::creds::sys_as;
 use crate::req::{AsyncData, File, Req, flag};
-use crate::sys::{self, FileKind, sys};
+use crate::sys::{self, FileKind};
 use soloring_abi::{Errno, IoVec, Opcode, sqe_flags};
 
 /// The most that one read or write transfers (MAX_RW_COUNT).
@@ -116,9 +117,9 @@ pub fn transfer_vector(req: &Req, vector: (u64, usize), extra_flags: u32) -> Res
     // itself unless it is ours. Where it writes is where the program asked it to.
     unsafe {
         if is_write(req) {
-            sys!(pwritev2, fd, iov, count, pos, pos >> 32, flags)
+            sys_as!(req, pwritev2, fd, iov, count, pos, pos >> 32, flags)
         } else {
-            sys!(preadv2, fd, iov, count, pos, pos >> 32, flags)
+            sys_as!(req, preadv2, fd, iov, count, pos, pos >> 32, flags)
         }
     }
 }

@@ -5,6 +5,7 @@
 #![allow(unsafe_code)]
 
 use super::Outcome;
+use crate::creds::sys_as;
 use crate::req::{Req, flag};
 use crate::sys::{self, FileKind, sys};
 use soloring_abi::Errno;
@@ -164,7 +165,7 @@ pub fn empty(req: &mut Req, write: bool) -> Outcome {
 fn empty_send(req: &Req) -> Result<usize, Errno> {
     let silent = if req.sqe.op_flags & NOSIGNAL != 0 { libc::MSG_NOSIGNAL } else { 0 };
     // SAFETY: no bytes and no address, so no memory.
-    unsafe { sys!(sendto, req.fd(), 0, 0, libc::MSG_DONTWAIT | silent, 0, 0) }
+    unsafe { sys_as!(req, sendto, req.fd(), 0, 0, libc::MSG_DONTWAIT | silent, 0, 0) }
 }
 
 /// read(2) or write(2) of nothing. May block.
@@ -174,9 +175,9 @@ pub fn empty_call(req: &Req, write: bool) -> Result<usize, Errno> {
     // SAFETY: no bytes, so no memory.
     unsafe {
         match (write, here) {
-            (false, true) => sys!(read, fd, 0, 0),
-            (false, false) => sys!(pread64, fd, 0, 0, pos),
-            (true, _) => sys!(write, fd, 0, 0),
+            (false, true) => sys_as!(req, read, fd, 0, 0),
+            (false, false) => sys_as!(req, pread64, fd, 0, 0, pos),
+            (true, _) => sys_as!(req, write, fd, 0, 0),
         }
     }
 }

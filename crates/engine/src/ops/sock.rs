@@ -2,6 +2,7 @@
 #![allow(unsafe_code)]
 
 use super::{Attempt, BASE, OpDef, Outcome, must_be_zero, retry_eintr, unfailing, wants_alloc};
+use crate::creds::sys_as;
 use crate::ops::fs::publish_fd;
 use crate::req::{AddrData, AsyncData, Req, flag};
 use crate::state::State;
@@ -99,7 +100,7 @@ fn accept_issue(st: &mut State, req: &mut Req, attempt: Attempt) -> Outcome {
         }
         // SAFETY: the kernel checks the program's address buffers.
         let accepted =
-            with_nonblock(fd, || unsafe { sys!(accept4, fd, addr, addr_len, sock_flags) });
+            with_nonblock(fd, || unsafe { sys_as!(req, accept4, fd, addr, addr_len, sock_flags) });
         let low = match accepted {
             Ok(fd) => fd as i32,
             Err(Errno::EAGAIN) if !req.has(flag::NOWAIT) => {
@@ -195,7 +196,7 @@ fn connect_once(req: &mut Req, attempt: Attempt) -> Outcome {
     }
     let (addr, len) = copied_addr(req);
     // SAFETY: the address is our copy of `len` bytes.
-    match with_nonblock(fd, || unsafe { sys!(connect, fd, addr, len) }) {
+    match with_nonblock(fd, || unsafe { sys_as!(req, connect, fd, addr, len) }) {
         Ok(_) => Outcome::Done(0, 0),
         Err(Errno::EINPROGRESS | Errno::EALREADY) if started => Outcome::Arm(POLLOUT),
         Err(Errno::EINPROGRESS) => {
@@ -221,7 +222,7 @@ fn connect_run(req: &mut Req, interrupt: &Interrupt) -> i32 {
     let fd = req.fd();
     loop {
         // SAFETY: the address is our copy of `len` bytes.
-        let connected = retry_eintr(interrupt, || unsafe { sys!(connect, fd, addr, len) });
+        let connected = retry_eintr(interrupt, || unsafe { sys_as!(req, connect, fd, addr, len) });
         // A descriptor with O_NONBLOCK set cannot wait in the call: look again, slowly.
         if connected != Err(Errno::EAGAIN) || interrupt.cancelled() {
             return sys::as_res(connected);
@@ -243,7 +244,7 @@ fn socket_prep(_: &mut State, req: &mut Req) -> Result<(), Errno> {
 fn socket_issue(st: &mut State, req: &mut Req, _: Attempt) -> Outcome {
     let sqe = &req.sqe;
     // SAFETY: no memory involved.
-    match unsafe { sys!(socket, sqe.fd, sqe.off as u32, sqe.len) } {
+    match unsafe { sys_as!(req, socket, sqe.fd, sqe.off as u32, sqe.len) } {
         Ok(fd) => publish_fd(st, req, fd as i32).into(),
         Err(e) => Outcome::err(e),
     }
@@ -256,7 +257,7 @@ fn bind_prep(_: &mut State, req: &mut Req) -> Result<(), Errno> {
 fn bind_issue(_: &mut State, req: &mut Req, _: Attempt) -> Outcome {
     let (addr, len) = copied_addr(req);
     // SAFETY: the address is our copy of `len` bytes.
-    Outcome::Done(sys::as_res(unsafe { sys!(bind, req.fd(), addr, len) }), 0)
+    Outcome::Done(sys::as_res(unsafe { sys_as!(req, bind, req.fd(), addr, len) }), 0)
 }
 
 fn listen_prep(_: &mut State, req: &mut Req) -> Result<(), Errno> {
@@ -272,7 +273,7 @@ fn listen_prep(_: &mut State, req: &mut Req) -> Result<(), Errno> {
 
 fn listen_issue(_: &mut State, req: &mut Req, _: Attempt) -> Outcome {
     // SAFETY: no memory involved.
-    Outcome::Done(sys::as_res(unsafe { sys!(listen, req.fd(), req.sqe.len) }), 0)
+    Outcome::Done(sys::as_res(unsafe { sys_as!(req, listen, req.fd(), req.sqe.len) }), 0)
 }
 
 fn shutdown_prep(_: &mut State, req: &mut Req) -> Result<(), Errno> {
@@ -288,7 +289,7 @@ fn shutdown_prep(_: &mut State, req: &mut Req) -> Result<(), Errno> {
 
 fn shutdown_issue(_: &mut State, req: &mut Req, _: Attempt) -> Outcome {
     // SAFETY: no memory involved.
-    match unsafe { sys!(shutdown, req.fd(), req.sqe.len) } {
+    match unsafe { sys_as!(req, shutdown, req.fd(), req.sqe.len) } {
         // Found before the work begins: these count as failures.
         Err(e @ (Errno::EBADF | Errno::ENOTSOCK)) => Outcome::err(e),
         done => Outcome::Done(unfailing(req, done), 0),

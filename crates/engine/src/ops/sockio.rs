@@ -4,6 +4,7 @@
 #![allow(unsafe_code)]
 
 use super::{Attempt, Outcome};
+use crate::creds::sys_as;
 use crate::ops::sock::read_addr;
 use crate::req::{AsyncData, MsgData, Req, flag};
 use crate::sys::sys;
@@ -211,7 +212,7 @@ pub fn send_chosen(req: &mut Req) -> Outcome {
     let (addr, len) = single(req);
     let flags = (req.sqe.op_flags | DONTWAIT | NOSIGNAL) & !WAITALL;
     // SAFETY: the kernel checks the program's buffer and only reads it.
-    let sent = unsafe { sys!(sendto, req.fd(), addr, len, flags, 0usize, 0usize) };
+    let sent = unsafe { sys_as!(req, sendto, req.fd(), addr, len, flags, 0usize, 0usize) };
     settle(req, sent, len, POLLOUT)
 }
 
@@ -220,7 +221,7 @@ pub fn recv_chosen(req: &mut Req) -> Outcome {
     let (addr, len) = single(req);
     let flags = (req.sqe.op_flags | DONTWAIT) & !WAITALL;
     // SAFETY: the kernel checks the program's buffer, which it handed over for this.
-    let got = unsafe { sys!(recvfrom, req.fd(), addr, len, flags, 0usize, 0usize) };
+    let got = unsafe { sys_as!(req, recvfrom, req.fd(), addr, len, flags, 0usize, 0usize) };
     settle(req, got, len, receive_events(req))
 }
 
@@ -257,7 +258,7 @@ pub fn sendmsg_chosen(req: &mut Req) -> Outcome {
     let (hdr, len) = message(req);
     let flags = (req.sqe.op_flags | DONTWAIT | NOSIGNAL) & !WAITALL;
     // SAFETY: the header and vector are ours; the kernel checks the program's buffers.
-    let sent = unsafe { sys!(sendmsg, req.fd(), &raw const hdr, flags) };
+    let sent = unsafe { sys_as!(req, sendmsg, req.fd(), &raw const hdr, flags) };
     settle(req, sent, len, POLLOUT)
 }
 
@@ -286,7 +287,7 @@ pub fn sendmsg_lent(req: &mut Req) -> Option<Outcome> {
     }
     let flags = req.sqe.op_flags | DONTWAIT | NOSIGNAL;
     // SAFETY: the kernel checks the header and all that it names, and only reads it.
-    let sent = unsafe { sys!(sendmsg, req.fd(), req.sqe.addr, flags) };
+    let sent = unsafe { sys_as!(req, sendmsg, req.fd(), req.sqe.addr, flags) };
     Some(settle_lent(req, sent, stable_msg, POLLOUT))
 }
 
@@ -296,7 +297,7 @@ pub fn send_lent(req: &mut Req, copy: fn(&mut Req) -> Result<(), Errno>) -> Outc
     let (to, to_len) = (req.sqe.off, req.sqe.file_index & 0xffff);
     let flags = req.sqe.op_flags | DONTWAIT | NOSIGNAL;
     // SAFETY: the kernel checks the program's buffer and address, and only reads them.
-    let sent = unsafe { sys!(sendto, req.fd(), addr, len, flags, to, to_len) };
+    let sent = unsafe { sys_as!(req, sendto, req.fd(), addr, len, flags, to, to_len) };
     settle_lent(req, sent, copy, POLLOUT)
 }
 
@@ -304,7 +305,7 @@ pub fn send_lent(req: &mut Req, copy: fn(&mut Req) -> Result<(), Errno>) -> Outc
 pub fn recvmsg_lent(req: &mut Req) -> Outcome {
     let flags = req.sqe.op_flags | DONTWAIT;
     // SAFETY: the kernel checks the header and all that it names, which the program handed over for this.
-    let got = unsafe { sys!(recvmsg, req.fd(), req.sqe.addr, flags) };
+    let got = unsafe { sys_as!(req, recvmsg, req.fd(), req.sqe.addr, flags) };
     let events = receive_events(req);
     settle_lent(req, got, stable_msg, events)
 }
@@ -314,7 +315,7 @@ pub fn recvmsg_chosen(req: &mut Req) -> Outcome {
     let (mut hdr, len) = message(req);
     let flags = (req.sqe.op_flags | DONTWAIT) & !WAITALL;
     // SAFETY: the header and vector are ours; the kernel checks the program's buffers.
-    let got = unsafe { sys!(recvmsg, req.fd(), &raw mut hdr, flags) };
+    let got = unsafe { sys_as!(req, recvmsg, req.fd(), &raw mut hdr, flags) };
     if got.is_ok()
         && let Err(e) = write_back(req.sqe.addr, &hdr)
     {
@@ -342,6 +343,6 @@ pub fn receive_rest(req: &mut Req) -> Outcome {
     let (mut hdr, len) = message(req);
     let flags = (req.sqe.op_flags | DONTWAIT) & !WAITALL;
     // SAFETY: the header and vector are ours; the kernel checks the program's buffers.
-    let got = unsafe { sys!(recvmsg, req.fd(), &raw mut hdr, flags) };
+    let got = unsafe { sys_as!(req, recvmsg, req.fd(), &raw mut hdr, flags) };
     settle(req, got, len, receive_events(req))
 }

@@ -2,10 +2,11 @@
 #![allow(unsafe_code)]
 
 use super::{Attempt, BASE, OpDef, Outcome, must_be_zero, retry_eintr};
+use crate::creds::sys_as;
 use crate::opdata::Input;
 use crate::req::{AsyncData, Req, flag};
 use crate::state::State;
-use crate::sys::{self, sys};
+use crate::sys;
 use crate::{fds, opdata};
 use soloring_abi::{Errno, Opcode, raw};
 use soloring_iowq::{Class, Interrupt};
@@ -78,10 +79,10 @@ fn run(req: &mut Req, interrupt: &Interrupt) -> i32 {
     let done = retry_eintr(interrupt, || {
         if req.sqe.opcode == Opcode::Tee as u8 {
             // SAFETY: no memory involved.
-            return unsafe { sys!(tee, from, to, len, flags) };
+            return unsafe { sys_as!(req, tee, from, to, len, flags) };
         }
         // SAFETY: the offsets are null or two words on our stack.
-        unsafe { sys!(splice, from, at_in, to, at_out, len, flags) }
+        unsafe { sys_as!(req, splice, from, at_in, to, at_out, len, flags) }
     });
     // splice(2) looks at the offsets first, the ring at what the files are open for.
     let res = match done {

@@ -4,10 +4,10 @@
 use super::fs::{no_fixed_file, punt_bounded};
 use super::path::read_name;
 use super::{BASE, OpDef, retry_eintr, unfailing};
+use crate::creds::sys_as;
 use crate::opdata::XattrData;
 use crate::req::{AsyncData, Req, flag};
 use crate::state::State;
-use crate::sys::sys;
 use crate::usercopy;
 use soloring_abi::Errno;
 use soloring_iowq::Interrupt;
@@ -102,7 +102,8 @@ fn set_run(req: &mut Req, interrupt: &Interrupt) -> i32 {
     let (path, name) = (x.path.as_ptr(), x.name.as_ptr());
     let (value, len) = (x.value.as_ptr(), x.value.len());
     // SAFETY: path, name and value are our copies.
-    let done = retry_eintr(interrupt, || unsafe { sys!(setxattr, path, name, value, len, flags) });
+    let done =
+        retry_eintr(interrupt, || unsafe { sys_as!(req, setxattr, path, name, value, len, flags) });
     unfailing(req, done)
 }
 
@@ -110,7 +111,8 @@ fn fset_run(req: &mut Req, interrupt: &Interrupt) -> i32 {
     let (fd, x, flags) = (req.fd(), kept(req), req.sqe.op_flags);
     let (name, value, len) = (x.name.as_ptr(), x.value.as_ptr(), x.value.len());
     // SAFETY: name and value are our copies.
-    let done = retry_eintr(interrupt, || unsafe { sys!(fsetxattr, fd, name, value, len, flags) });
+    let done =
+        retry_eintr(interrupt, || unsafe { sys_as!(req, fsetxattr, fd, name, value, len, flags) });
     unfailing(req, done)
 }
 
@@ -118,7 +120,7 @@ fn get_run(req: &mut Req, interrupt: &Interrupt) -> i32 {
     let (x, into, len) = (kept(req), req.sqe.off, req.sqe.len);
     let (path, name) = (x.path.as_ptr(), x.name.as_ptr());
     // SAFETY: path and name are our copies; the kernel checks the program's buffer.
-    let done = retry_eintr(interrupt, || unsafe { sys!(getxattr, path, name, into, len) });
+    let done = retry_eintr(interrupt, || unsafe { sys_as!(req, getxattr, path, name, into, len) });
     unfailing(req, done)
 }
 
@@ -126,6 +128,6 @@ fn fget_run(req: &mut Req, interrupt: &Interrupt) -> i32 {
     let (fd, x, into, len) = (req.fd(), kept(req), req.sqe.off, req.sqe.len);
     let name = x.name.as_ptr();
     // SAFETY: the name is our copy; the kernel checks the program's buffer.
-    let done = retry_eintr(interrupt, || unsafe { sys!(fgetxattr, fd, name, into, len) });
+    let done = retry_eintr(interrupt, || unsafe { sys_as!(req, fgetxattr, fd, name, into, len) });
     unfailing(req, done)
 }

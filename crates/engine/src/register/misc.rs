@@ -1,4 +1,4 @@
-//! PROBE, EVENTFD, worker limits and affinity, the wait clock.
+//! PROBE, EVENTFD, personalities, worker limits and affinity, the wait clock.
 #![allow(unsafe_code)]
 
 use super::arg::Arg;
@@ -68,6 +68,13 @@ pub fn unregister_eventfd(st: &mut State, arg: Arg) -> Result<i32, Errno> {
     let e = st.eventfd.take().ok_or(Errno::ENXIO)?;
     fds::close_private(e.fd);
     Ok(0)
+}
+
+pub fn unregister_personality(st: &mut State, arg: Arg) -> Result<i32, Errno> {
+    if arg.at != 0 {
+        return Err(Errno::EINVAL);
+    }
+    st.personalities.unregister(arg.nr).map(|()| 0)
 }
 
 pub fn max_workers(st: &mut State, arg: Arg) -> Result<i32, Errno> {

@@ -79,6 +79,8 @@ fn dispatch(st: &mut Guard<'_, State>, opcode: u32, arg: Arg) -> Result<i32, Err
     const UNREG_PBUF_RING: u32 = op::IORING_UNREGISTER_PBUF_RING as u32;
     const PBUF_STATUS: u32 = op::IORING_REGISTER_PBUF_STATUS as u32;
     const ALLOC_RANGE: u32 = op::IORING_REGISTER_FILE_ALLOC_RANGE as u32;
+    const PERSONALITY: u32 = op::IORING_REGISTER_PERSONALITY as u32;
+    const UNREG_PERSONALITY: u32 = op::IORING_UNREGISTER_PERSONALITY as u32;
     const CLOCK: u32 = op::IORING_REGISTER_CLOCK as u32;
     const MEM_REGION: u32 = op::IORING_REGISTER_MEM_REGION as u32;
     const RESIZE: u32 = op::IORING_REGISTER_RESIZE_RINGS as u32;
@@ -111,6 +113,11 @@ fn dispatch(st: &mut Guard<'_, State>, opcode: u32, arg: Arg) -> Result<i32, Err
         UNREG_PBUF_RING => pbuf::unregister(st, arg),
         PBUF_STATUS => pbuf::status(st, arg),
         MAX_WORKERS => misc::max_workers(st, arg),
+        PERSONALITY => {
+            arg.none()?;
+            st.personalities.register().map(i32::from)
+        }
+        UNREG_PERSONALITY => misc::unregister_personality(st, arg),
         CLOCK => misc::clock(st, arg),
         MEM_REGION => region::register(st, arg),
         RESIZE => resize::resize(st, arg),
