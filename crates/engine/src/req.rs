@@ -74,7 +74,7 @@ pub mod flag {
     /// The socket is known to keep messages apart.
     pub const MESSAGE_SOCKET: u32 = 1 << 26;
     /// A worker carries it out just now, whose interruption is this request's.
-    pub const ON_WORKER: u32 = 1 << 22;
+    pub const ON_WORKER: u32 = 1 << 30;
     /// The worker of this request was told to stop.
     pub const INTERRUPTED: u32 = 1 << 15;
 }
