@@ -74,7 +74,7 @@ pub mod flag {
     /// The socket is known to keep messages apart.
     pub const MESSAGE_SOCKET: u32 = 1 << 26;
     /// A worker carries it out just now, whose interruption is this request's.
-    pub const ON_WORKER: u32 = 1 << 30;
+    pub const ON_WORKER: u32 = 1 << 31;
     /// The worker of this request was told to stop.
     pub const INTERRUPTED: u32 = 1 << 15;
 }
@@ -258,5 +258,22 @@ impl Req {
             AsyncData::Timeout(t) => Some(t),
             _ => None,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn no_two_flags_have_the_same_bit() {
+        let bit = |line: &str| {
+            let name = line.trim().strip_prefix("pub const ")?;
+            name.split_once(": u32 = 1 << ").map(|(_, bit)| bit.to_owned())
+        };
+        let mut bits: Vec<String> = include_str!("req.rs").lines().filter_map(bit).collect();
+        assert!(bits.len() > 20);
+        let all = bits.len();
+        bits.sort();
+        bits.dedup();
+        assert_eq!(bits.len(), all);
     }
 }
