@@ -6,6 +6,7 @@
 
 use crate::{softlimit, sys};
 use soloring_abi::Errno;
+use std::ffi::CStr;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
@@ -41,12 +42,24 @@ fn base_below(hard: usize) -> i32 {
     }
 }
 
+/// The base that `soloring run` has told its process tree. Allocates nothing: the first to ask may be the program's
+/// allocator, which maps memory or closes a file before it hands out its first byte.
+fn inherited_base() -> Option<i32> {
+    // SAFETY: a NUL-terminated name. What comes back stays as it is until the program changes its environment,
+    // which it must not do beside others that read it.
+    let value = unsafe {
+        let at = libc::getenv(c"SOLORING_FD_BASE".as_ptr());
+        if at.is_null() { None } else { Some(CStr::from_ptr(at)) }
+    };
+    value?.to_str().ok()?.parse().ok()
+}
+
 fn table() -> &'static Table {
     static TABLE: OnceLock<Table> = OnceLock::new();
     TABLE.get_or_init(|| {
         let hard = softlimit::hard().clamp(8, 1 << 20) as usize;
         // The whole process tree shares one base: the filter that is inherited over exec names it.
-        let inherited = std::env::var("SOLORING_FD_BASE").ok().and_then(|v| v.parse::<i32>().ok());
+        let inherited = inherited_base();
         let base =
             inherited.filter(|b| (3..1 << 20).contains(b)).unwrap_or_else(|| base_below(hard));
         let len = hard.max(base as usize + 4096);

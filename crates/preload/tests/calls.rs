@@ -44,3 +44,9 @@ fn vector_registers_of_a_wide_object_are_preserved() {
         both(&wide, &[]);
     }
 }
+
+/// Whatever an allocator calls of the C library's, under its own lock and before anything of ours has run.
+#[test]
+fn allocators_that_ask_the_system() {
+    both(&compiled("allocator", "allocator", &[]), &[]);
+}
