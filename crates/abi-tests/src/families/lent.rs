@@ -6,7 +6,7 @@ use crate::res::{Res, err};
 use crate::ring::Ring;
 use crate::sqe::{self, SqeExt, nop, op};
 use crate::sys;
-use libc::{EBADF, EFAULT, EINVAL, EMSGSIZE, ENOTSOCK, ESPIPE};
+use libc::{EBADF, EFAULT, EINVAL, EMSGSIZE, ENAMETOOLONG, ENOENT, ENOTDIR, ENOTSOCK, ESPIPE};
 use soloring_abi::{Opcode, Sqe};
 
 const TEXT: &[u8] = b"0123456789abcdef";
@@ -240,7 +240,50 @@ fn messages_on_the_heap(abi: &Abi) {
     check_eq!(ring.res(sqe::recvmsg(b, empty, 0)), Res(0));
 }
 
+/// Paths that cannot be read, are empty or too long fail the checks; what they lead to does not.
+fn paths_on_the_heap(abi: &Abi) {
+    let mut ring = Ring::new(abi, 4);
+    let open = |at: u64, flags: i32| {
+        op(Opcode::Openat, libc::AT_FDCWD, at, 0, 0).with(|s| s.op_flags = flags as u32)
+    };
+    let path = |text: &str| {
+        let bytes = sys::buffer(text.len() + 1);
+        bytes[..text.len()].copy_from_slice(text.as_bytes());
+        bytes.as_ptr() as u64
+    };
+    let page = sys::guarded_page();
+    page.fill(b'x');
+    let endless = page.as_ptr() as u64 + 4000;
+    let long = path(&"x".repeat(4096));
+    for flags in [libc::O_RDONLY, libc::O_RDWR | libc::O_CREAT] {
+        for (at, e) in [
+            (sys::forbidden_page(), EFAULT),
+            (8, EFAULT),
+            (endless, EFAULT),
+            (path(""), ENOENT),
+            (long, ENAMETOOLONG),
+        ] {
+            let seen = submission(&mut ring, open(at, flags));
+            check_eq!(seen, (vec![(1, err(e))], Res(1), 1), "{at:#x}, flags {flags:#o}");
+        }
+    }
+    let taken = |res| (vec![(1, res), (2, Res(0))], Res(2), 0);
+    for (text, e) in [("/nowhere/at/all", ENOENT), ("/proc/version/x", ENOTDIR)] {
+        let seen = submission(&mut ring, open(path(text), libc::O_RDONLY));
+        check_eq!(seen, taken(err(e)), "{text}");
+    }
+    let name = path(&"x".repeat(256));
+    check_eq!(submission(&mut ring, open(name, 0)), taken(err(ENAMETOOLONG)), "a long name");
+    let opened = ring.res(open(path("/proc/self/stat"), libc::O_RDONLY | libc::O_CLOEXEC));
+    check!(opened.0 > 2, "a file: {opened}");
+    let flags = sys::fcntl(opened.0 as i32, libc::F_GETFL, 0);
+    check_eq!(flags.0 & libc::O_NONBLOCK as i64, 0, "how it was opened");
+    check_eq!(sys::fcntl(opened.0 as i32, libc::F_GETFD, 0), Res(1));
+    sys::close(opened.0 as i32);
+}
+
 family!["lent", modes;
+    paths_on_the_heap,
     bad_pointers_end_the_submission,
     vectors_on_the_heap,
     long_vectors,

@@ -8,7 +8,7 @@ use crate::fds::{self, Watchers};
 use crate::req::{AsyncData, OpenHow, Req, flag};
 use crate::state::State;
 use crate::sys::{self, sys};
-use crate::usercopy;
+use crate::{lent, usercopy};
 use soloring_abi::{Errno, Opcode, raw, sqe_flags};
 use soloring_iowq::{Class, Interrupt};
 
@@ -21,8 +21,14 @@ pub const FSYNC: OpDef = OpDef {
     always_async: true,
     ..BASE
 };
-pub const OPENAT: OpDef =
-    OpDef { prep: open_prep, issue: open_issue, run: open_run, has_run: true, ..BASE };
+pub const OPENAT: OpDef = OpDef {
+    prep: open_prep,
+    issue: open_issue,
+    run: open_run,
+    has_run: true,
+    stabilise: open_stabilise,
+    ..BASE
+};
 pub const OPENAT2: OpDef = OpDef { ..OPENAT };
 pub const CLOSE: OpDef = OpDef {
     prep: close_prep,
@@ -95,6 +101,9 @@ pub fn path_ptr(req: &Req) -> u64 {
     }
 }
 
+/// What makes or empties a file waits for storage: O_TRUNC, O_CREAT, and the own bit of O_TMPFILE.
+const NEEDS_WORKER: u64 = (libc::O_TRUNC | libc::O_CREAT | 0o20000000) as u64;
+
 /// The open parameters first, then the path, then what depends on both: the kernel's order.
 fn open_prep(_: &mut State, req: &mut Req) -> Result<(), Errno> {
     let how = read_how(req)?;
@@ -102,6 +111,11 @@ fn open_prep(_: &mut State, req: &mut Req) -> Result<(), Errno> {
         return Err(Errno::EINVAL);
     }
     no_fixed_file(req)?;
+    let plain = req.has(flag::PLAIN) && req.sqe.opcode == Opcode::Openat as u8;
+    if plain && req.sqe.file_index == 0 && how.flags & NEEDS_WORKER == 0 {
+        req.flags |= flag::LENT;
+        return Ok(());
+    }
     let path = read_name(req.sqe.addr)?;
     if req.sqe.file_index != 0 && how.flags & libc::O_CLOEXEC as u64 != 0 {
         return Err(Errno::EINVAL);
@@ -109,6 +123,18 @@ fn open_prep(_: &mut State, req: &mut Req) -> Result<(), Errno> {
     req.data = AsyncData::OpenHow(Box::new((path, how)));
     req.flags |= flag::STABLE;
     Ok(())
+}
+
+/// Copies the path of an OPENAT.
+fn copy_open(req: &mut Req) -> Result<(), Errno> {
+    let (path, how) = (read_name(req.sqe.addr)?, read_how(req)?);
+    req.data = AsyncData::OpenHow(Box::new((path, how)));
+    req.flags |= flag::STABLE;
+    Ok(())
+}
+
+fn open_stabilise(req: &mut Req) -> Result<(), Errno> {
+    if req.has(flag::LENT) { lent::take(req, copy_open) } else { Ok(()) }
 }
 
 /// A path that must not be empty.
@@ -186,8 +212,7 @@ fn open_issue(st: &mut State, req: &mut Req, _: Attempt) -> Outcome {
         Err(e) => return Outcome::err(e),
     };
     const RESOLVE_CACHED: u64 = 0x20;
-    let slow = (libc::O_TRUNC | libc::O_CREAT | 0o20000000) as u64;
-    if how.flags & slow != 0 {
+    if how.flags & NEEDS_WORKER != 0 {
         return Outcome::Punt(Class::Unbounded);
     }
     let non_block = libc::O_NONBLOCK as u64;
@@ -204,7 +229,14 @@ fn open_issue(st: &mut State, req: &mut Req, _: Attempt) -> Outcome {
     if !path_only {
         try_how.flags |= non_block;
     }
-    match open_call(req, try_how, false) {
+    let opened = open_call(req, try_how, false);
+    if opened.is_err()
+        && req.has(flag::LENT)
+        && let Err(e) = lent::take(req, copy_open)
+    {
+        return Outcome::err(e);
+    }
+    match opened {
         Ok(fd) => {
             if !path_only && how.flags & non_block == 0 {
                 clear_nonblock(fd as i32);
