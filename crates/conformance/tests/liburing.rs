@@ -1,12 +1,13 @@
 //! The liburing 2.15 suite under `soloring run --deny-kernel`: each test of the suite is a named test here.
 //!
 //! A test on `data/must-pass.txt` has to pass (after one repeat, alone, for noise). Any other runs
-//! too, with little time: when it passes it is reported as due for the list, when it does not it
+//! too, with little time: when it passes it is reported as due for the list (unless it is known to pass sometimes), when it does not it
 //! counts as ignored, with its verdict. `SOLORING_CONFORMANCE` chooses what runs:
 //! `all` (the default), `listed` (only the list), `full` (all, with the suite's own time limit).
 
 use anyhow::{Result, bail};
 use libtest_mimic::{Arguments, Completion, Conclusion, Failed, Trial};
+use soloring_conformance::judge::{self, Judgement};
 use soloring_conformance::kernel::{self, Entry};
 use soloring_conformance::runner::{self, On, Runner};
 use soloring_conformance::schedule::Schedule;
@@ -129,16 +130,14 @@ impl Bench {
             return Ok(Completion::ignored_with("needs root"));
         }
         let limit = runner::limit(entry.wall);
-        let mut outcome = self.schedule.with(name, || self.runner.run(name, limit))?;
-        if !outcome.verdict.passed() {
-            eprintln!("{name}: {}; once more, alone", outcome.verdict);
-            outcome = self.schedule.by_itself(|| self.runner.run(name, limit))?;
-        }
-        if !outcome.verdict.passed() {
-            return Err(format!("{}\n{}", outcome.verdict, outcome.tail).into());
-        }
-        self.note_pass(name);
-        Ok(Completion::Completed)
+        let judgement = judge::listed(|again| {
+            if again {
+                eprintln!("{name}: not passed; once more, alone");
+                return self.schedule.by_itself(|| self.runner.run(name, limit));
+            }
+            self.schedule.with(name, || self.runner.run(name, limit))
+        })?;
+        self.conclude(name, judgement)
     }
 
     fn judge_unlisted(&self, name: &'static str, entry: Entry) -> Result<Completion, Failed> {
@@ -147,16 +146,19 @@ impl Bench {
             _ => SHORT,
         };
         let outcome = self.schedule.with(name, || self.runner.run(name, limit))?;
-        if outcome.verdict.passed() {
-            self.note_pass(name);
-            return Ok(Completion::Completed);
+        let reason = lists::not_listed().get(name).copied();
+        self.conclude(name, judge::unlisted(&outcome, reason, entry.verdict.word()))
+    }
+
+    fn conclude(&self, name: &'static str, judgement: Judgement) -> Result<Completion, Failed> {
+        match judgement {
+            Judgement::Passed => {
+                self.note_pass(name);
+                Ok(Completion::Completed)
+            }
+            Judgement::Failed(why) => Err(why.into()),
+            Judgement::Ignored(why) => Ok(Completion::ignored_with(why)),
         }
-        let why = lists::not_listed().get(name).copied().unwrap_or("not listed");
-        Ok(Completion::ignored_with(format!(
-            "{why}; here {}, kernel {}",
-            outcome.verdict,
-            entry.verdict.word()
-        )))
     }
 
     fn note_pass(&self, name: &'static str) {
@@ -173,9 +175,7 @@ impl Bench {
             "liburing 2.15 on soloring: {both} of the {} tests that pass on the kernel pass ({ran} ran)",
             kernel.len()
         );
-        let excused = lists::not_listed();
-        let known = |name: &str| self.listed.contains_key(name) || excused.contains_key(name);
-        let due: Vec<_> = passed.iter().filter(|n| !known(n)).copied().collect();
+        let due = judge::due(&passed, &self.listed, &lists::not_listed());
         if !due.is_empty() {
             println!("due for must-pass.txt ({}): {}", due.len(), due.join(" "));
         }

@@ -4,7 +4,7 @@ use crate::ctx::Ctx;
 use crate::register::{Arg, lock_for_register};
 use crate::resources::{FixedBuf, Node, Table};
 use crate::state::State;
-use crate::{fds, notify, registry, ringtable, sys, usercopy};
+use crate::{fds, notify, procs, registry, ringtable, sys, usercopy};
 use soloring_abi::{CloneBuffers, Errno, raw};
 use soloring_lock::{CtxLock, current_thread};
 use std::sync::Arc;
@@ -37,7 +37,9 @@ pub fn clone_buffers(ctx: &Arc<Ctx>, arg: Arg) -> Result<i32, Errno> {
     if Arc::ptr_eq(ctx, &src) {
         let mut dst = guard;
         let copies = copies(&dst, dst.bufs.as_ref(), &c)?;
+        procs::enter(ctx, &mut dst)?;
         install(&mut dst, c.dst_off, copies);
+        procs::leave(&mut dst);
         return Ok(0);
     }
     // Both at once, in the order of their addresses.
@@ -51,7 +53,9 @@ pub fn clone_buffers(ctx: &Arc<Ctx>, arg: Arg) -> Result<i32, Errno> {
     }
     let copies = copies(&dst, src.bufs.as_ref(), &c)?;
     drop(src);
+    procs::enter(ctx, &mut dst)?;
     install(&mut dst, c.dst_off, copies);
+    procs::leave(&mut dst);
     Ok(0)
 }
 

@@ -55,7 +55,10 @@ pub fn try_send(to: &Target, cqe: Cqe) -> Attempted<()> {
     let first = to.shared.push(TaskWork::Message { cqe });
     match to.ctx.lock.try_lock() {
         Ok(Some(mut st)) => {
+            // Another process may have come just now.
+            let _ = procs::enter(&to.ctx, &mut st);
             post_left(&mut st, first);
+            procs::leave(&mut st);
             Attempted::Done(())
         }
         Ok(None) | Err(_) => Attempted::Busy,
@@ -121,7 +124,12 @@ pub fn try_install(to: &Target, parcel: &Parcel) -> Attempted<Result<i32, Errno>
         return Attempted::Busy;
     }
     match to.ctx.lock.try_lock() {
-        Ok(Some(mut st)) => Attempted::Done(install_in(&mut st, parcel)),
+        Ok(Some(mut st)) => {
+            let _ = procs::enter(&to.ctx, &mut st);
+            let result = install_in(&mut st, parcel);
+            procs::leave(&mut st);
+            Attempted::Done(result)
+        }
         Ok(None) | Err(_) => Attempted::Busy,
     }
 }

@@ -4,12 +4,12 @@ use crate::cancel::cancel_slot;
 use crate::complete::fail_chain;
 use crate::creds::Personalities;
 use crate::ctx::Ctx;
-use crate::fds;
 use crate::kbuf::Groups;
 use crate::registry;
 use crate::req::flag;
 use crate::slab::Where;
 use crate::state::State;
+use crate::{fds, procs};
 use soloring_abi::Opcode;
 use soloring_ringmem::Rings;
 use std::sync::Arc;
@@ -42,7 +42,12 @@ pub fn close(ctx: &Ctx) {
 /// has been done.
 pub fn finish_if_left(ctx: &Ctx, st: &mut State) {
     if !st.leader.present && st.followers.is_empty() && st.ring_fd >= 0 {
+        // The ends of its requests are told to those processes that go on with it.
+        if st.multi {
+            let _ = procs::enter(ctx, st);
+        }
         finish(ctx, st);
+        procs::leave(st);
     }
 }
 

@@ -28,6 +28,8 @@ fn enter_shared(ctx: &Ctx, st: &mut State) -> Result<(), Errno> {
     }
     if !st.multi {
         st.multi = true;
+        // Whoever is inside without the lock word holds the ring lock, which is ours now.
+        st.rings.answer_sharing();
         st.shared.wake_for_ring_fd();
         // What was posted before this process took notice of the others: one may sleep already.
         sys::eventfd_signal(st.ring_fd);
@@ -64,6 +66,7 @@ fn renew(ctx: &Ctx, st: &mut State) -> Result<(), Errno> {
     st.rings.set_shared_by_processes();
     // Who sleeps there has to take notice of this process, and look at what it posts.
     sys::eventfd_signal(old.wake_fd);
+    st.rings.await_sharing();
     for fd in [old.epfd, old.wake_fd, old.ring_fd] {
         fds::close_private(fd);
     }

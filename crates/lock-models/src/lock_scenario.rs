@@ -1,9 +1,9 @@
 //! Models of the real lock alone: what the table's scenarios do not reach, and that it needs its fences.
 
 use crate::real::{
-    CtxLock, Fences, Guard, LockMode, Mode, Reentered, ThreadToken, Tuned, end_of_signals,
-    expect_signal, owner_gone, set_fences, set_gates, set_signal_at, set_thread, set_tuning,
-    signal_came,
+    BiasWord, CtxLock, Fences, Guard, LockMode, Mode, Reentered, SlotIndex, ThreadToken, Tuned,
+    end_of_signals, expect_signal, owner_gone, set_fences, set_gates, set_signal_at, set_thread,
+    set_tuning, signal_came,
 };
 use crate::trace::{Depth, Kind, Verdict, check, forget_steps, say, violate};
 use loom::thread::JoinHandle;
@@ -68,7 +68,7 @@ const SOUND: LockScenario = LockScenario {
 };
 
 /// All of them.
-pub const LOCK_SCENARIOS: [LockScenario; 14] = [
+pub const LOCK_SCENARIOS: [LockScenario; 15] = [
     LockScenario {
         name: "owner-one-foreign",
         story: "owner and one foreign locker, twice each: exclusion, no lost wake-up",
@@ -134,9 +134,16 @@ pub const LOCK_SCENARIOS: [LockScenario; 14] = [
         name: "answers-alone",
         story: "no fence at all: a foreign locker goes in only when the owner has answered",
         fences: Fences::OnlyAnswers,
-        // What the Acquire of a closing's number is for shows with four only.
         gated: (2, 4),
         model: answers_alone,
+        ..SOUND
+    },
+    LockScenario {
+        name: "numbered-closings",
+        story: "the bias word alone: who has read the last closing's number finds the path closed",
+        plain: (4, 5),
+        gated: (4, 5),
+        model: numbered_closings,
         ..SOUND
     },
     LockScenario {
@@ -372,6 +379,30 @@ fn answers_alone() {
     owner_gone();
     thread.join().unwrap();
     must_be(&lock, mine + 2);
+}
+
+/// Without the lock around it, where four preemptions are needed before the number's Acquire shows.
+fn numbered_closings() {
+    const CLOSINGS: u64 = 3;
+    let word = Arc::new(BiasWord::new());
+    word.set(token(OWNER), SlotIndex::First);
+    let theirs = word.clone();
+    let thread = spawn(FOREIGN, move || {
+        for _ in 0..CLOSINGS {
+            theirs.reopen();
+            say(FOREIGN.1, "opens the path");
+            theirs.close(theirs.peek());
+            theirs.number_closing();
+            say(FOREIGN.1, "has closed and numbered it");
+        }
+    });
+    for _ in 0..2 {
+        let number = word.last_closing();
+        if number.0 == CLOSINGS && !word.peek().is_closed() {
+            violate(Kind::TwoInside, "the owner has answered the last closing and walks in".into());
+        }
+    }
+    thread.join().unwrap();
 }
 
 /// How often handlers of the owner's got in.

@@ -1,7 +1,7 @@
 //! What the lock promises its callers, one thread or a few, on the real machine.
 #![allow(unsafe_code)]
 
-use soloring_lock::{CtxLock, LockMode, Mode, Policy, Reentered, current_thread};
+use soloring_lock::{CtxLock, LockMode, LockStats, Mode, Policy, Reentered, current_thread};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Barrier, mpsc};
 use std::thread;
@@ -76,6 +76,47 @@ fn the_owner_takes_the_mutex_while_a_foreign_locker_is_inside() {
         assert!(matches!(guard.mode(), Mode::OwnerMutex | Mode::BiasedOwner), "{:?}", guard.mode());
     });
     assert_eq!(lock.lock().unwrap().mode(), Mode::BiasedOwner);
+}
+
+/// Returns when this thread of the process sleeps, at two looks in a row.
+fn until_asleep(thread: i32) {
+    let stat = format!("/proc/self/task/{thread}/stat");
+    let mut seen = 0;
+    while seen < 2 {
+        let text = std::fs::read_to_string(&stat).unwrap();
+        let asleep = text.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('S'));
+        seen = if asleep { seen + 1 } else { 0 };
+        thread::sleep(std::time::Duration::from_millis(1));
+    }
+}
+
+#[test]
+fn an_owner_that_had_to_wait_is_counted_once_and_so_is_its_wait() {
+    let lock = biased();
+    let before = lock.stats();
+    let (inside, coming) = (Barrier::new(2), AtomicBool::new(false));
+    // SAFETY: no memory involved.
+    let me = unsafe { libc::gettid() };
+    thread::scope(|s| {
+        s.spawn(|| {
+            let guard = lock.lock().unwrap();
+            inside.wait();
+            while !coming.load(Ordering::Relaxed) {
+                thread::yield_now();
+            }
+            until_asleep(me);
+            drop(guard);
+        });
+        inside.wait();
+        coming.store(true, Ordering::Relaxed);
+        // The path is closed: it sleeps on the mutex.
+        assert_eq!(lock.lock().unwrap().mode(), Mode::OwnerMutex);
+    });
+    let stats = lock.stats();
+    let taken = |stats: &LockStats| (stats.owner_elided, stats.owner_taken, stats.foreign);
+    let (elided, own, foreign) = taken(&before);
+    assert_eq!(taken(&stats), (elided, own + 1, foreign + 1));
+    assert!(stats.waited_ns > before.waited_ns);
 }
 
 #[test]

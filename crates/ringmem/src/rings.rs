@@ -260,6 +260,10 @@ impl Rings {
     }
 }
 
+/// Values of the word that says whether several processes use the ring: one has come, and the other has seen it.
+const ASKED: u32 = 1;
+const ANSWERED: u32 = 2;
+
 /// Rings that several processes use (inherited over fork). The words lie where the program can reach
 /// them, so they decide about waiting and never about memory: a lock that is not given back in time is
 /// taken.
@@ -269,35 +273,71 @@ impl Rings {
         self.word(off::SHARED).load(Ordering::Relaxed) != 0
     }
 
+    /// For a process that comes to the ring of another one.
     pub fn set_shared_by_processes(&self) {
-        self.word(off::SHARED).store(1, Ordering::Relaxed);
+        let word = self.word(off::SHARED);
+        let _ = word.compare_exchange(0, ASKED, Ordering::Relaxed, Ordering::Relaxed);
     }
 
-    /// Takes the lock word. Holders do not sleep with it; a dead or silly one loses it after a second.
+    /// For the one that was there: from now on it takes the lock word.
+    pub fn answer_sharing(&self) {
+        // Release: pairs with the acquire in `await_sharing`; what it did without the word comes before.
+        self.word(off::SHARED).store(ANSWERED, Ordering::Release);
+        self.wake_all(off::SHARED);
+    }
+
+    /// For the one that comes: until the other takes the lock word. One that does not answer in time is not inside,
+    /// and sees the mark as it comes in.
+    pub fn await_sharing(&self) {
+        const LIMIT_NS: u64 = 50_000_000;
+        let begun = now_ns();
+        // Acquire: see `answer_sharing`.
+        while self.word(off::SHARED).load(Ordering::Acquire) == ASKED && now_ns() - begun < LIMIT_NS
+        {
+            self.wait_while(off::SHARED, ASKED);
+        }
+    }
+
+    /// Takes the lock word. Holders do not sleep with it: one that has kept it for a second is dead or silly, and
+    /// loses it. Each holding has a value of its own, for a process that takes it again and again is none of both.
     pub fn process_lock(&self) {
+        const KEPT_MAX_NS: u64 = 1_000_000_000;
+        /// Values that come and go for so long are no holders.
+        const TRIED_MAX_NS: u64 = 4 * KEPT_MAX_NS;
+        static HOLDINGS: AtomicU32 = AtomicU32::new(0);
         let word = self.word(off::PROCESS_LOCK);
-        let me = std::process::id();
-        for _ in 0..100 {
-            // Acquire: pairs with the release in `process_unlock` of the process that had it before.
-            match word.compare_exchange(0, me, Ordering::Acquire, Ordering::Relaxed) {
-                Ok(_) => return,
-                Err(holder) => self.process_wait(holder),
+        // Far apart for two processes, and never free.
+        let process = std::process::id().wrapping_mul(0x9e37_79b1);
+        let me = process.wrapping_add(HOLDINGS.fetch_add(2, Ordering::Relaxed)) | 1;
+        // Acquire: pairs with the release in `process_unlock` of the process that had it before.
+        let take = |from| word.compare_exchange(from, me, Ordering::Acquire, Ordering::Relaxed);
+        let Err(mut seen) = take(0) else { return };
+        let begun = now_ns();
+        let mut since = begun;
+        loop {
+            self.wait_while(off::PROCESS_LOCK, seen);
+            let Err(holder) = take(0) else { return };
+            let now = now_ns();
+            if holder != seen {
+                (seen, since) = (holder, now);
+            }
+            let is_late = now - since >= KEPT_MAX_NS || now - begun >= TRIED_MAX_NS;
+            if is_late && take(holder).is_ok() {
+                return;
             }
         }
-        // Acquire: as above; the holder is gone or the word is garbage.
-        word.swap(me, Ordering::Acquire);
     }
 
-    /// Waits up to 10 ms for the holder to leave.
-    fn process_wait(&self, holder: u32) {
+    /// Waits up to 10 ms for the word to change.
+    fn wait_while(&self, offset: u32, value: u32) {
         let limit = [0u64, 10_000_000];
         // SAFETY: the word is inside the mapped region; the kernel only reads it and the timespec.
         let _ = unsafe {
             syscalls::raw_syscall!(
                 syscalls::Sysno::futex,
-                self.rings + off::PROCESS_LOCK as usize,
+                self.rings + offset as usize,
                 libc::FUTEX_WAIT,
-                holder,
+                value,
                 limit.as_ptr()
             )
         };
@@ -306,16 +346,31 @@ impl Rings {
     pub fn process_unlock(&self) {
         // Release: pairs with the acquire in `process_lock`.
         self.word(off::PROCESS_LOCK).store(0, Ordering::Release);
+        self.wake_all(off::PROCESS_LOCK);
+    }
+
+    fn wake_all(&self, offset: u32) {
         // SAFETY: the word is inside the mapped region; FUTEX_WAKE does not access it.
         let _ = unsafe {
             syscalls::raw_syscall!(
                 syscalls::Sysno::futex,
-                self.rings + off::PROCESS_LOCK as usize,
+                self.rings + offset as usize,
                 libc::FUTEX_WAKE,
-                1
+                i32::MAX
             )
         };
     }
+}
+
+/// Monotonic clock, in nanoseconds.
+fn now_ns() -> u64 {
+    let mut ts = [0u64; 2];
+    // SAFETY: the kernel writes one timespec (two 64-bit integers) to our stack.
+    let _ = unsafe {
+        let clock = libc::CLOCK_MONOTONIC;
+        syscalls::raw_syscall!(syscalls::Sysno::clock_gettime, clock, ts.as_mut_ptr())
+    };
+    ts[0] * 1_000_000_000 + ts[1]
 }
 
 #[cfg(test)]
@@ -343,6 +398,33 @@ mod tests {
         }
         assert_eq!(r.word(off::SQ_MASK).load(Ordering::Relaxed), 3);
         assert_eq!(r.word(off::CQ_ENTRIES).load(Ordering::Relaxed), 8);
+    }
+
+    /// A thread stands for a process here: what is taken is the word alone.
+    #[test]
+    fn whoever_takes_the_word_again_and_again_is_waited_for() {
+        let r = rings();
+        let inside = AtomicU32::new(0);
+        let turns = || {
+            for _ in 0..20_000 {
+                r.process_lock();
+                assert_eq!(inside.fetch_add(1, Ordering::Relaxed), 0, "two inside");
+                std::hint::spin_loop();
+                inside.fetch_sub(1, Ordering::Relaxed);
+                r.process_unlock();
+            }
+        };
+        std::thread::scope(|s| (0..3).for_each(|_| drop(s.spawn(turns))));
+    }
+
+    #[test]
+    fn a_holder_that_is_gone_loses_the_word() {
+        let r = rings();
+        r.word(off::PROCESS_LOCK).store(7, Ordering::Relaxed);
+        r.process_lock();
+        assert_ne!(r.word(off::PROCESS_LOCK).load(Ordering::Relaxed), 7);
+        r.process_unlock();
+        assert_eq!(r.word(off::PROCESS_LOCK).load(Ordering::Relaxed), 0);
     }
 
     #[test]

@@ -153,10 +153,31 @@ fn closed_by_its_duplicate(abi: &Abi) {
     });
 }
 
+fn closed_while_its_thread_waits(abi: &Abi) {
+    again_and_again(abi, DEFER, |mut ring| {
+        let (r, w) = sys::pipe();
+        ring.submit_all(&[poll_add(r, IN)]);
+        let (fd, backend, me) = (ring.fd, ring.abi.backend(), sys::thread_id());
+        let closer = std::thread::spawn(move || {
+            sys::until_asleep(me);
+            let closed = Abi::unrecorded(backend).close(fd);
+            sys::write(w, b"x");
+            closed
+        });
+        let one_more = ring.cq_ready() + 1;
+        check_eq!(ring.enter(0, one_more, raw::IORING_ENTER_GETEVENTS), Res(0), "the wait");
+        check_eq!(closer.join().unwrap(), Res(0), "closed");
+        ring.unmap();
+        sys::close(r);
+        sys::close(w);
+    });
+}
+
 family!["closing", once;
     closed_by_its_thread,
     closed_by_its_submitter,
     closed_with_its_thread,
     closed_by_another_thread,
     closed_by_its_duplicate,
+    closed_while_its_thread_waits,
 ];

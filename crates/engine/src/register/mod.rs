@@ -1,8 +1,8 @@
 //! io_uring_register: who may call, and which operation it is.
 
 use crate::ctx::Ctx;
-use crate::enter;
 use crate::state::State;
+use crate::{enter, procs};
 use soloring_abi::{Errno, extra, raw};
 use soloring_lock::Guard;
 
@@ -37,8 +37,10 @@ pub fn register(ctx: &Ctx, opcode: u32, arg: Arg) -> Result<i32, Errno> {
         return sync_cancel::sync_cancel(ctx, opcode, arg);
     }
     let mut guard = lock_for_register(ctx, opcode)?;
+    procs::enter(ctx, &mut guard)?;
     let result = dispatch(&mut guard, opcode, arg);
     crate::notify::flush(&mut guard);
+    procs::leave(&mut guard);
     result
 }
 

@@ -7,8 +7,8 @@ use crate::ctx::Ctx;
 use crate::ops::cancel::FLAGS;
 use crate::state::State;
 use crate::sys::{self, sys};
-use crate::usercopy;
 use crate::wait::make_progress;
+use crate::{procs, usercopy};
 use soloring_abi::{Errno, SyncCancelReg};
 
 /// How often to look whether an interrupted worker let go. Nanoseconds.
@@ -35,7 +35,7 @@ pub fn sync_cancel(ctx: &Ctx, opcode: u32, arg: Arg) -> Result<i32, Errno> {
     };
     resolve_file(&guard, &mut criteria)?;
     let first = cancel(&mut guard, &criteria);
-    advance(&mut guard);
+    advance(ctx, &mut guard);
     if first != Errno::EALREADY.neg() {
         return if first < 0 { Err(Errno(-first)) } else { Ok(first) };
     }
@@ -58,13 +58,15 @@ pub fn sync_cancel(ctx: &Ctx, opcode: u32, arg: Arg) -> Result<i32, Errno> {
         // SAFETY: reads one timespec from our stack.
         unsafe { sys!(nanosleep, pause.as_ptr(), 0usize) }?;
         guard = lock_for_register(ctx, opcode)?;
-        advance(&mut guard);
+        advance(ctx, &mut guard);
     }
     Ok(0)
 }
 
 /// Runs what can be run; the program may close its descriptors afterwards.
-fn advance(st: &mut State) {
+fn advance(ctx: &Ctx, st: &mut State) {
+    let _ = procs::enter(ctx, st);
     make_progress(st, Some(0));
+    procs::leave(st);
     st.watches.hold_all(&mut st.slab);
 }

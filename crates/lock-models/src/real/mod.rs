@@ -27,6 +27,7 @@ mod token;
 #[path = "../../../lock/src/tuning.rs"]
 mod tuning;
 
+pub(crate) use bias::{BiasWord, SlotIndex};
 pub use ctx::CtxLock;
 pub use guard::Guard;
 pub use hold::{Mode, Reentered};
