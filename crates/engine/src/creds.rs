@@ -141,6 +141,28 @@ mod tests {
     use super::*;
 
     #[test]
+    fn as_many_calls_at_once_as_there_are_callers() {
+        let creds = Creds::of_this_thread().expect("a thread");
+        let all_here = std::sync::Barrier::new(12);
+        std::thread::scope(|s| {
+            for i in 0..12 {
+                let (creds, all_here) = (&creds, &all_here);
+                s.spawn(move || {
+                    for _ in 0..50 {
+                        all_here.wait();
+                        let pause = [0u64, i * 10_000];
+                        let args = [pause.as_ptr() as usize, 0];
+                        // SAFETY: reads one timespec on our stack.
+                        let slept = unsafe { creds.call(Sysno::nanosleep, &args, i % 2 == 0) };
+                        assert_eq!(slept, Ok(0));
+                    }
+                });
+            }
+        });
+        assert!((1..=FREE_MAX).contains(&lock(&creds.free).len()));
+    }
+
+    #[test]
     fn ids_go_round() {
         let mut all = Personalities::default();
         assert_eq!((all.register(), all.register(), all.register()), (Ok(1), Ok(2), Ok(3)));

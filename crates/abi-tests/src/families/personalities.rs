@@ -581,6 +581,52 @@ fn in_a_forked_child(abi: &Abi) {
     check_eq!(unregister(&ring, id), Res(0));
 }
 
+/// A restriction: that this register operation may be called.
+fn may_register(opcode: u32) -> [u8; 16] {
+    let mut entry = [0; 16];
+    entry[2] = opcode as u8;
+    entry
+}
+
+fn restricted_rings(abi: &Abi) {
+    const RESTRICTIONS: u32 = raw::io_uring_register_op::IORING_REGISTER_RESTRICTIONS as u32;
+    const ENABLE: u32 = raw::io_uring_register_op::IORING_REGISTER_ENABLE_RINGS as u32;
+    for (allowed, registered, unregistered) in
+        [(REGISTER, Res(2), err(EACCES)), (UNREGISTER, err(EACCES), Res(0))]
+    {
+        let mut ring = Ring::with_flags(abi, 8, raw::IORING_SETUP_R_DISABLED);
+        let id = register(&ring);
+        // Which operation of the ring may be submitted, and with it which of these two may be called.
+        let mut submitted = [0; 16];
+        submitted[0] = 1;
+        submitted[2] = Opcode::Nop as u8;
+        let list = [may_register(allowed), submitted];
+        check_eq!(ring.register(RESTRICTIONS, list.as_ptr(), 2), Res(0));
+        check_eq!(ring.register(ENABLE, NULL, 0), Res(0));
+        check_eq!(ring.res(by(nop(), id)), Res(0), "what was registered before");
+        check_eq!(ring.register(REGISTER, NULL, 0), registered);
+        check_eq!(unregister(&ring, id), unregistered);
+    }
+}
+
+/// The kernel needs none.
+fn no_thread_to_be_had(abi: &Abi) {
+    if !is_root() {
+        return;
+    }
+    let mut ring = Ring::new(abi, 8);
+    let root = register(&ring);
+    check_eq!(ring.res(by(nop(), root)), Res(0));
+    let none = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: reads the limit.
+    assert_eq!(unsafe { libc::setrlimit(libc::RLIMIT_NPROC, &none) }, 0);
+    drop_root();
+    let got = ring.register(REGISTER, NULL, 0);
+    check_eq!(got, if abi.is_kernel() { Res(2) } else { err(libc::ENOMEM) });
+    let null = sys::c("/dev/null");
+    check_eq!(opened(ring.res(by(openat(-1, &null, RDONLY, 0), root))), Res(0), "as root");
+}
+
 family!["personalities", modes;
     numbers,
     what_is_asked_before_the_personality,
@@ -598,4 +644,6 @@ family!["personalities", modes;
     the_process_changes_users_meanwhile,
     rings_are_closed_meanwhile,
     in_a_forked_child,
+    restricted_rings,
+    no_thread_to_be_had,
 ];
