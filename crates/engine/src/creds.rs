@@ -75,6 +75,10 @@ impl Creds {
     /// As for the system call itself.
     #[cold]
     pub unsafe fn call(&self, nr: Sysno, args: &[usize], worker: bool) -> Result<usize, Errno> {
+        if worker {
+            // It may sleep for as long as it likes, and the caller with it.
+            soloring_lock::assert_may_block();
+        }
         let free = lock(&self.free).pop();
         let mut hand = match free {
             Some(hand) => hand,
