@@ -101,7 +101,16 @@ fn cancelable(st: &State, slot: u32, criteria: &Criteria) -> bool {
     }
 }
 
+/// Whether the request in a slot of the ready queue is meant and would be with a worker by now.
+fn is_queued(st: &State, slot: u32, criteria: &Criteria) -> bool {
+    let req = st.slab.get(slot);
+    req.has(flag::QUEUED) && !req.has(flag::LATER) && criteria.matches(req)
+}
+
 fn find(st: &State, criteria: &Criteria) -> Option<u32> {
+    if let Some(slot) = st.ready.iter().find(|slot| is_queued(st, **slot, criteria)) {
+        return Some(*slot);
+    }
     let usable = |slot: &u32| cancelable(st, *slot, criteria);
     let best = |it: &mut dyn Iterator<Item = u32>| it.min_by_key(|s| rank(st, *s));
     if criteria.has(raw::IORING_ASYNC_CANCEL_ANY) {
@@ -141,6 +150,12 @@ pub fn cancel_slot(st: &mut State, slot: u32) -> Result<(), Errno> {
                 Err(Errno::EALREADY)
             }
         };
+    }
+    if st.slab.at(slot) == Where::Ready {
+        // No worker has begun. It completes in its turn.
+        let req = st.slab.get_mut(slot);
+        (req.flags, req.res) = (req.flags & !flag::NO_FAIL | flag::LATER, Errno::ECANCELED.neg());
+        return Ok(());
     }
     cancel_as_task_work(st, slot);
     Ok(())
@@ -193,7 +208,8 @@ pub fn hit_result(st: &State, slot: u32) -> i32 {
 /// IORING_OP_ASYNC_CANCEL and IORING_REGISTER_SYNC_CANCEL: the operation's result.
 ///
 /// Without ALL or ANY: 0 (1 for a wait for a child or a futex), -ENOENT or -EALREADY. With them: the number of
-/// requests hit, 0 for none; with ALL the waits for children count as one, and those for futexes.
+/// requests hit, 0 for none, in which those count as one that no worker has begun, and those that one has; with ALL
+/// also the waits for children, and those for futexes.
 pub fn cancel(st: &mut State, criteria: &Criteria) -> i32 {
     if !criteria.all() {
         return match find(st, criteria) {
@@ -205,16 +221,21 @@ pub fn cancel(st: &mut State, criteria: &Criteria) -> i32 {
         };
     }
     let mut hit = 0;
-    let (mut children, mut futexes) = (false, false);
+    let (mut children, mut futexes, mut waiting, mut running) = (false, false, false, false);
     while let Some(slot) = find(st, criteria) {
         let req = st.slab.get(slot);
-        let once = criteria.has(raw::IORING_ASYNC_CANCEL_ALL) && req.has(flag::WAITS);
-        let kind =
-            if req.sqe.opcode == Opcode::Waitid as u8 { &mut children } else { &mut futexes };
-        let counted = once && std::mem::replace(kind, true);
-        if cancel_slot(st, slot) != Err(Errno::ENOENT) && !counted {
-            hit += 1;
-        }
+        let waits = req.has(flag::WAITS);
+        let child = req.sqe.opcode == Opcode::Waitid as u8;
+        let work = matches!(st.slab.at(slot), Where::Punted(_) | Where::Ready);
+        let once = match cancel_slot(st, slot) {
+            Err(Errno::ENOENT) => continue,
+            Ok(()) if waits && !criteria.has(raw::IORING_ASYNC_CANCEL_ALL) => None,
+            Ok(()) if waits => Some(if child { &mut children } else { &mut futexes }),
+            Ok(()) if work => Some(&mut waiting),
+            Ok(()) => None,
+            Err(_) => Some(&mut running),
+        };
+        hit += once.is_none_or(|counted| !std::mem::replace(counted, true)) as i32;
     }
     hit
 }

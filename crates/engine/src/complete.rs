@@ -205,5 +205,4 @@ pub fn flush_counted(st: &mut State) -> bool {
 }
 
 /// Flags that a request's stub in the slab owns while a worker has the request itself.
-pub const CHAIN_FLAGS: u32 =
-    flag::ARM_LTIMEOUT | flag::HAS_LTIMEOUT | flag::CANCELED | flag::INTERRUPTED;
+pub const CHAIN_FLAGS: u32 = flag::ARM_LTIMEOUT | flag::HAS_LTIMEOUT | flag::INTERRUPTED;

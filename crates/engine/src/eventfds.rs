@@ -7,12 +7,19 @@ use std::ffi::CString;
 
 /// Whether `fd` is an eventfd.
 pub fn is_eventfd(fd: i32) -> bool {
+    is_anonymous(fd, &["eventfd"])
+}
+
+/// Whether `fd` is one of these files without a place in any tree.
+pub fn is_anonymous(fd: i32, kinds: &[&str]) -> bool {
     let Ok(path) = CString::new(format!("/proc/self/fd/{fd}")) else { return false };
-    let mut name = [0u8; 32];
-    // SAFETY: writes at most 32 bytes to our stack.
+    let mut name = [0u8; 40];
+    // SAFETY: writes at most 40 bytes to our stack.
     let n =
         unsafe { sys!(readlinkat, libc::AT_FDCWD, path.as_ptr(), name.as_mut_ptr(), name.len()) };
-    matches!(n, Ok(n) if &name[..n] == b"anon_inode:[eventfd]")
+    let Ok(Ok(name)) = n.map(|n| std::str::from_utf8(&name[..n])) else { return false };
+    let kind = name.strip_prefix("anon_inode:[").and_then(|rest| rest.strip_suffix(']'));
+    kind.is_some_and(|kind| kinds.contains(&kind))
 }
 
 /// Whether both are descriptors of one eventfd. False where the kernel (before 5.2) does not number them.

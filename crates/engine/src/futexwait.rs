@@ -67,7 +67,17 @@ impl Target {
 
     fn compare(&self) -> Result<(), Errno> {
         let now: u32 = usercopy::read(self.addr)?;
-        if now == self.value { Ok(()) } else { Err(Errno::EAGAIN) }
+        if now == self.value {
+            return Ok(());
+        }
+        // Whether this can be a futex at all comes before its value: memory that is to be read only cannot, shared.
+        let (how, at_once) = (libc::FUTEX_WAIT_BITSET | self.private(), [0u64; 2]);
+        // SAFETY: the kernel reads the word, checking the address, and a timespec of ours, long past.
+        match unsafe { sys!(futex, self.addr, how, self.value, at_once.as_ptr(), 0usize, u32::MAX) }
+        {
+            Err(Errno::EFAULT) => Err(Errno::EFAULT),
+            _ => Err(Errno::EAGAIN),
+        }
     }
 }
 

@@ -6,7 +6,7 @@ use crate::arm::arm;
 use crate::cancel::withdraw;
 use crate::complete::{complete, complete_big, complete_inline};
 use crate::fds;
-use crate::ops::{Attempt, OpDef, Outcome, poll, rw, timeout};
+use crate::ops::{Attempt, OpDef, Outcome, begun, poll, rw, timeout};
 use crate::optable::definition;
 use crate::punt::punt;
 use crate::req::{File, Req, flag};
@@ -108,6 +108,9 @@ pub fn issue_slot(st: &mut State, slot: u32, attempt: Attempt) {
     }
     // An operation that always takes a worker says so, and which, when it is issued.
     if attempt == Attempt::First && req.has(flag::FORCE_WORKER) && !def.always_async {
+        if let Some(outcome) = begun::by_worker(&mut req) {
+            return act(st, slot, req, outcome);
+        }
         let class = if def.iopoll { Class::Bounded } else { Class::Unbounded };
         // What can be polled is tried and armed instead of blocking a worker, as io-wq does.
         if !def.pollable && def.has_run && (def.block_when)(&req) {

@@ -35,8 +35,8 @@ pub mod flag {
     pub const STREAM: u32 = 1 << 9;
     /// Posts more than one completion.
     pub const MULTISHOT: u32 = 1 << 10;
-    /// Was cancelled while it was being issued by a worker.
-    pub const CANCELED: u32 = 1 << 11;
+    /// Left for a worker by the submission that is still going on.
+    pub const QUEUED: u32 = 1 << 11;
     /// Already waited for readiness once.
     pub const POLLED: u32 = 1 << 12;
     /// Pointers of the SQE were copied; `data` holds what they pointed to.

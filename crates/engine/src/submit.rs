@@ -1,7 +1,8 @@
 //! Submission: SQEs out of the ring, checked, assembled into chains, drained, issued.
 
 use crate::complete::{defer, fail_chain, queue_deferred, set_fail};
-use crate::issue::{def_of, issue_new, run_ready};
+use crate::issue::{def_of, issue_new, issue_slot, run_ready};
+use crate::ops::Attempt;
 use crate::req::{NIL, Req, flag};
 use crate::slab::Where;
 use crate::state::State;
@@ -138,7 +139,8 @@ fn init_rare_flags(st: &mut State, req: &mut Req) -> Result<(), Errno> {
         st.drain_active = true;
         if st.link.head != NIL {
             // A drain inside a chain drains the chain's head, and whatever follows the chain.
-            st.slab.get_mut(st.link.head).flags |= flag::DRAIN | flag::FORCE_ASYNC;
+            st.slab.get_mut(st.link.head).flags |=
+                flag::DRAIN | flag::FORCE_ASYNC | flag::FORCE_WORKER;
             st.drain_next = true;
         }
     }
@@ -157,13 +159,14 @@ fn init_restricted_or_draining(st: &mut State, req: &mut Req) -> Result<(), Errn
             return Err(Errno::EACCES);
         }
     }
+    // What is drained, and what comes behind it, is carried out as if IOSQE_ASYNC were set.
     if st.drain_active {
-        req.flags |= flag::FORCE_ASYNC;
+        req.flags |= flag::FORCE_ASYNC | flag::FORCE_WORKER;
     }
     if st.drain_next && st.link.head == NIL {
         st.drain_next = false;
         st.drain_active = true;
-        req.flags |= flag::DRAIN | flag::FORCE_ASYNC;
+        req.flags |= flag::DRAIN | flag::FORCE_ASYNC | flag::FORCE_WORKER;
     }
     Ok(())
 }
@@ -194,11 +197,8 @@ fn queue(st: &mut State, mut req: Req) {
             }
             return;
         }
-        // Straight to a worker, without going through the ready queue.
         let slot = store(st, req);
-        st.slab.set_at(slot, Where::Ready);
-        st.ready.push_back(slot);
-        return;
+        return leave_for_worker(st, slot);
     }
     let slot = store(st, req);
     if st.link.head != NIL {
@@ -216,8 +216,11 @@ fn queue(st: &mut State, mut req: Req) {
             }
             return queue_slow(st, head);
         }
-        st.slab.set_at(head, Where::Ready);
-        st.ready.push_back(head);
+        if def_of(st.slab.get(head)).always_async {
+            return leave_for_worker(st, head);
+        }
+        // In its turn; what is linked behind it comes at the submission's end.
+        issue_slot(st, head, Attempt::First);
         return;
     }
     if links_on {
@@ -243,9 +246,16 @@ fn queue_slow(st: &mut State, slot: u32) {
     } else if st.drain_active {
         defer(st, slot);
     } else {
-        st.slab.set_at(slot, Where::Ready);
-        st.ready.push_back(slot);
+        leave_for_worker(st, slot);
     }
+}
+
+/// Goes to a worker, or does what one would do, when the submission is through. Until then it is work that
+/// nobody has begun: a cancellation behind it in the same submission finds it.
+fn leave_for_worker(st: &mut State, slot: u32) {
+    st.slab.get_mut(slot).flags |= flag::QUEUED;
+    st.slab.set_at(slot, Where::Ready);
+    st.ready.push_back(slot);
 }
 
 /// A request that failed its checks: alone it completes with the error, in a chain it fails the chain.

@@ -4,13 +4,15 @@
 //!
 //! `fuzz FIRST COUNT traffic [kernel|announced]`: random receives from streams, on one ring, against what was sent.
 //!
+//! `fuzz WORLD 1 world`: one world of the entries, batch by batch, with what both sides say.
+//!
 //! With `kernel` it compares the kernel with itself, which shows what is a race of the comparison. Prints each kind of mismatch once, with its number. Ends with status 1 when there was any.
 
 use soloring_abi::raw;
 use soloring_abi_tests::backend::{Abi, Backend, Kernel, Soloring};
 use soloring_abi_tests::families::random::mismatches;
 use soloring_abi_tests::families::streams;
-use soloring_abi_tests::fuzz::{PARTS, Part};
+use soloring_abi_tests::fuzz::{PARTS, Part, entries};
 use soloring_abi_tests::{case, sys, trace};
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -33,6 +35,13 @@ fn main() -> ExitCode {
     let defer = raw::IORING_SETUP_SINGLE_ISSUER | raw::IORING_SETUP_DEFER_TASKRUN;
     if has("traffic") {
         return traffic(side, defer, first..first + count);
+    }
+    if has("world") {
+        for world in first..first + count {
+            let abi = Abi::new(side, mode(world / entries::WORLDS as u64));
+            println!("{}", entries::story(&abi, world));
+        }
+        return ExitCode::SUCCESS;
     }
     let parts: Vec<_> = PARTS.iter().filter(|(name, _)| has(name) || has("all")).collect();
     if !parts.is_empty() {

@@ -348,7 +348,20 @@ fn a_ring_with_waiters_closes(abi: &Abi) {
     check!(gone(), "a waiter is left");
 }
 
+fn memory_that_is_only_read_is_no_shared_futex(abi: &Abi) {
+    let mut ring = Ring::new(abi, 8);
+    let at = sys::read_only_page();
+    for value in [0, 1] {
+        let entry = |flags| op(Opcode::FutexWait, flags, at, 0, value).with(|s| s.addr3 = ANY);
+        check_eq!(ring.res(entry(U32)), err(EFAULT), "whatever it holds");
+        if value == 1 {
+            check_eq!(ring.res(entry(U32 | PRIVATE)), err(EAGAIN), "a private one");
+        }
+    }
+}
+
 family!["futexes", modes;
+    memory_that_is_only_read_is_no_shared_futex,
     wake_after_the_value_changed,
     a_wake_right_behind_the_wait_finds_it,
     waiters_are_woken_in_order,

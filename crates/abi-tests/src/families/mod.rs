@@ -49,6 +49,7 @@ pub mod streams;
 pub mod timeout;
 pub mod waiters;
 pub mod waitids;
+pub mod workers;
 pub mod xattrs;
 pub mod zerocopy;
 
@@ -97,6 +98,7 @@ pub const FAMILIES: &[Family] = &[
     stamps::FAMILY,
     waiters::FAMILY,
     waitids::FAMILY,
+    workers::FAMILY,
     futexes::FAMILY,
     failures::FAMILY,
     msg::FAMILY,

@@ -386,7 +386,26 @@ fn polls_in_both_directions_of_one_file(abi: &Abi) {
     check_eq!(ring.wait().ud, 3, "hang-up");
 }
 
+fn the_end_of_the_other_side_is_always_told(abi: &Abi) {
+    const END: u32 = libc::POLLRDHUP as u32;
+    for tcp in [false, true] {
+        for multi in [false, true] {
+            let add = if multi { poll_multi } else { poll_add };
+            let (a, b) = if tcp { sys::tcp_pair() } else { sys::socketpair(libc::SOCK_STREAM) };
+            let mut ring = Ring::new(abi, 8);
+            ring.submit_all(&[add(a, libc::POLLPRI as u32).ud(1)]);
+            check!(ring.quiet(), "early");
+            sys::shut(b, libc::SHUT_WR);
+            check_eq!(ring.wait().res, Res(END as i64), "not asked for");
+            let mut ring = Ring::new(abi, 8);
+            let readable = libc::POLLIN as u32;
+            check_eq!(ring.run(add(a, readable)).res, Res((readable | END) as i64), "with others");
+        }
+    }
+}
+
 family!["poll", modes;
+    the_end_of_the_other_side_is_always_told,
     ready_at_once,
     waits_for_an_event,
     waits_for_a_hangup,

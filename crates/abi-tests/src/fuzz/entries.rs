@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 /// Batches of entries between two new worlds.
 const BATCHES: usize = 6;
 /// Worlds of one seed.
-const WORLDS: usize = 8;
+pub const WORLDS: usize = 8;
 /// Completions of one batch that are looked at; one that repeats for ever must not keep us.
 const COMPLETIONS_MAX: usize = 200;
 /// How long they are looked at, before the cancellation and after it.
@@ -413,6 +413,24 @@ pub fn mismatches(abi: &Abi, seed: u64) -> Vec<Mismatch> {
         }
     }
     found
+}
+
+/// One world, batch by batch, with what both sides say of it.
+pub fn story(abi: &Abi, world: u64) -> String {
+    sys::catch(libc::SIGPIPE);
+    let kernel = Abi::new(&Kernel, abi.mode_flags);
+    let mut pages = Pages::new(b"file\0".to_vec());
+    let ours = play(abi, &mut pages, world);
+    let theirs = play(&kernel, &mut pages, world);
+    let mut text = String::new();
+    for ((input, ours), (_, theirs)) in ours.iter().zip(&theirs) {
+        text.push_str(&format!("{}\n", input.replace(" ; ", "\n")));
+        for (a, b) in ours.parts.iter().zip(&theirs.parts) {
+            let mark = if a == b { "  " } else { "!!" };
+            text.push_str(&format!("  {mark} {}: kernel {}, got {}\n", a.0, b.1, a.1));
+        }
+    }
+    text
 }
 
 fn first_difference(abi: &Abi, kernel: &Abi, pages: &mut Pages, seed: u64) -> Option<Mismatch> {

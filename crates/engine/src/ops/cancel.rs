@@ -2,7 +2,7 @@
 
 use super::{Attempt, BASE, OpDef, Outcome, must_be_zero};
 use crate::cancel::{Criteria, cancel, resolve_file};
-use crate::req::Req;
+use crate::req::{File, Req, flag};
 use crate::state::State;
 use soloring_abi::{Errno, raw, sqe_flags};
 
@@ -41,5 +41,16 @@ fn issue(st: &mut State, req: &mut Req, _: Attempt) -> Outcome {
     if let Err(e) = resolve_file(st, &mut criteria) {
         return Outcome::err(e);
     }
-    Outcome::Done(cancel(st, &criteria), 0)
+    let done = cancel(st, &criteria);
+    if done == Errno::ENOENT.neg() && req.has(flag::FORCE_WORKER) && names_itself(&criteria, req) {
+        return Outcome::err(Errno::EALREADY);
+    }
+    Outcome::Done(done, 0)
+}
+
+/// A worker that carries out a cancellation finds that one among what workers do. It has its file when the
+/// cancellation is by file.
+fn names_itself(criteria: &Criteria, req: &Req) -> bool {
+    let file = if criteria.file >= 0 { File::Fd(criteria.file) } else { File::None };
+    criteria.matches(&Req { file, ..Req::new(req.sqe) })
 }

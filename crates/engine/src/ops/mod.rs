@@ -8,6 +8,7 @@ use crate::state::State;
 use soloring_abi::{Errno, raw};
 use soloring_iowq::{Class, Interrupt};
 
+pub mod begun;
 pub mod buffers;
 pub mod cancel;
 pub mod cmd;

@@ -206,20 +206,18 @@ fn send_issue(st: &mut State, req: &mut Req, attempt: Attempt) -> Outcome {
         return arm_first(req, POLLOUT);
     }
     if req.sqe.flags & sqe_flags::BUFFER_SELECT != 0 {
-        let outcome = send_provided(st, req);
-        return netbuf::told_by_worker(req, attempt, outcome);
+        return send_provided(st, req, attempt);
     }
     if how(req) & raw::IORING_RECVSEND_BUNDLE != 0 {
-        let outcome = netbuf::send_named(st, req, attempt);
-        return netbuf::told_by_worker(req, attempt, outcome);
+        return netbuf::send_named(st, req, attempt);
     }
     send_chosen(req)
 }
 
 #[inline(never)]
-fn send_provided(st: &mut State, req: &mut Req) -> Outcome {
+fn send_provided(st: &mut State, req: &mut Req, attempt: Attempt) -> Outcome {
     if netbuf::chooses(req) {
-        return netbuf::send(st, req);
+        return netbuf::send(st, req, attempt);
     }
     let outcome = send_chosen(req);
     if netbuf::is_waiting_bundle(req) { netbuf::resume_bundle(st, req, outcome) } else { outcome }

@@ -6,7 +6,7 @@
 #![allow(unsafe_code)]
 
 use super::sockio::{self, DONTWAIT, NOSIGNAL, POLLOUT, WAITALL, how};
-use super::{Attempt, Outcome, rwrules};
+use super::{Attempt, Outcome};
 use crate::arm::LASTS;
 use crate::creds::sys_as;
 use crate::kbuf::{BUNDLE_MAX, Mapped};
@@ -356,9 +356,9 @@ fn keep_rest(req: &mut Req, iov: &[IoVec], n: u64, cflags: u32) {
 // ---- SEND
 
 /// SEND that chooses its buffers now. From then on it is a send of these.
-pub fn send(st: &mut State, req: &mut Req) -> Outcome {
+pub fn send(st: &mut State, req: &mut Req, attempt: Attempt) -> Outcome {
     if is_bundle(req) {
-        return send_bundle(st, req);
+        return send_bundle(st, req, attempt);
     }
     let group = req.sqe.buf_index;
     // A classic buffer is sent whole, whatever the request's length.
@@ -388,7 +388,7 @@ fn no_send_buffers(st: &State, req: &mut Req) -> Outcome {
 }
 
 /// One part of a bundle after the other, until the buffers that were there are sent.
-fn send_bundle(st: &mut State, req: &mut Req) -> Outcome {
+fn send_bundle(st: &mut State, req: &mut Req, attempt: Attempt) -> Outcome {
     loop {
         let group = req.sqe.buf_index;
         let limit = if st.kbuf.is_ring(group) { req.sqe.len } else { 0 };
@@ -398,9 +398,18 @@ fn send_bundle(st: &mut State, req: &mut Req) -> Outcome {
         };
         let iov = &iov[..mapped.count];
         let last = is_last_part(st, group, &mapped, limit);
-        let cflags = st.kbuf.commit_many(group, mapped.bytes, mapped.count);
         let sent = send_vector(req, iov);
+        if let Err(e @ (Errno::ENOTSOCK | Errno::EBADF)) = sent {
+            // What is no socket takes no buffer.
+            req.flags |= flag::FAIL;
+            return Outcome::err(e);
+        }
+        let cflags = st.kbuf.commit_many(group, mapped.bytes, mapped.count);
         match sent {
+            // One that had to wait ends there.
+            Ok(n) if n as u64 >= mapped.bytes && attempt != Attempt::First => {
+                return Outcome::Done(n as i32, cflags);
+            }
             Ok(n) if n as u64 >= mapped.bytes || n == 0 => {
                 if let Some(outcome) = part_sent(st, req, n as i32, cflags, last) {
                     return outcome;
@@ -480,7 +489,7 @@ pub fn resume_bundle(st: &mut State, req: &mut Req, outcome: Outcome) -> Outcome
     req.flags &= !flag::LAST_BUFFERS;
     match part_sent(st, req, res, cflags, last) {
         Some(outcome) => outcome,
-        None => send_bundle(st, req),
+        None => send_bundle(st, req, Attempt::First),
     }
 }
 
@@ -498,21 +507,6 @@ pub fn send_named(st: &mut State, req: &mut Req, attempt: Attempt) -> Outcome {
         msg.iov.clear();
     }
     sockio::send_chosen(req)
-}
-
-/// What is no socket, where the kernel has a worker begin: who may post several completions must be able to wait for
-/// its file, and is not waited for when that is ready.
-pub fn told_by_worker(req: &Req, attempt: Attempt, outcome: Outcome) -> Outcome {
-    let begun = attempt == Attempt::First && req.has(flag::FORCE_WORKER) && is_bundle(req);
-    if !begun || outcome != Outcome::err(Errno::ENOTSOCK) {
-        return outcome;
-    }
-    match rwrules::can_poll(req.fd()) {
-        Ok(false) => Outcome::err(Errno::EBADFD),
-        Ok(true) if sys::poll_now(req.fd(), libc::POLLOUT) == 0 => Outcome::Arm(POLLOUT),
-        Ok(true) => Outcome::err(Errno::ECANCELED),
-        Err(e) => Outcome::err(e),
-    }
 }
 
 /// Whether this is a SEND bundle that waits with its buffers.
@@ -569,7 +563,9 @@ fn recvmsg_shot(st: &mut State, req: &mut Req) -> Shot {
     let (name_len, control_len) = (msg.name_len as u64, msg.control_len);
     let before = OUT_BYTES + name_len + control_len;
     if (buf.len as u64) < before {
-        return Shot::failed(req, Errno::EFAULT);
+        // The socket comes before its buffer.
+        let no_socket = sockio::socket_option(req.fd(), libc::SO_TYPE).err();
+        return Shot::failed(req, no_socket.unwrap_or(Errno::EFAULT));
     }
     let payload = IoVec { base: buf.addr + before, len: buf.len as u64 - before };
     let mut hdr = vector_header(std::slice::from_ref(&payload));

@@ -16,8 +16,8 @@ pub const POLL_ADD: OpDef =
     OpDef { prep: add_prep, issue: add_issue, needs_file: true, pollable: true, ..BASE };
 pub const POLL_REMOVE: OpDef = OpDef { prep: remove_prep, issue: remove_issue, ..BASE };
 
-/// Always reported, wanted or not.
-const ALWAYS: u32 = (libc::POLLERR | libc::POLLHUP) as u32;
+/// Always reported, wanted or not. The end of what the other side sends is one of them here, unlike in poll(2).
+const ALWAYS: u32 = (libc::POLLERR | libc::POLLHUP | libc::POLLNVAL | libc::POLLRDHUP) as u32;
 
 fn add_prep(_: &mut State, req: &mut Req) -> Result<(), Errno> {
     let sqe = &req.sqe;

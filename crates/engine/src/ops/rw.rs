@@ -467,6 +467,8 @@ fn run(req: &mut Req, interrupt: &Interrupt) -> i32 {
     {
         return e.neg();
     }
+    // A worker may wait, whatever was asked for.
+    req.sqe.op_flags &= !RWF_NOWAIT;
     loop {
         match retry_eintr(interrupt, || transfer_blocking(req)) {
             Ok(n) => {

@@ -5,7 +5,7 @@ use super::rwcall::{RWF_NOWAIT, selects, transfer_anywhere};
 use super::{Attempt, OpDef, Outcome, must_be_zero, no_run, rwrules};
 use crate::req::{Req, flag};
 use crate::state::State;
-use crate::sys;
+use crate::sys::{self, FileKind};
 use soloring_abi::Errno;
 
 pub const READ_MULTISHOT: OpDef = OpDef {
@@ -36,40 +36,20 @@ fn multishot_prep(st: &mut State, req: &mut Req) -> Result<(), Errno> {
 fn multishot_issue(st: &mut State, req: &mut Req, attempt: Attempt) -> Outcome {
     const POLLIN: u32 = libc::POLLIN as u32;
     let group = req.sqe.buf_index;
-    // Linux 6.18 takes one read's worth before it says that it would wait.
-    let nowait = req.sqe.op_flags & RWF_NOWAIT != 0;
-    if attempt == Attempt::First {
-        let known = rwrules::status(req).and_then(|s| Ok((s, sys::file_kind(req.fd())?)));
-        let (status, kind) = match known {
-            Ok(known) => known,
+    let by_worker = req.has(flag::FORCE_WORKER);
+    // Linux 6.18 takes one read's worth before it says that it would wait. Who has waited first never hears it.
+    let nowait = req.sqe.op_flags & RWF_NOWAIT != 0 && !req.has(flag::POLLED);
+    if attempt == Attempt::First || by_worker {
+        req.flags &= !flag::FORCE_WORKER;
+        let kind = match check(st, req) {
+            Ok(kind) => kind,
             Err(e) => return Outcome::err(e),
         };
-        if kind.is_storage() {
-            return Outcome::err(Errno::EBADFD);
-        }
-        // A worker waits first.
-        let waits = req.has(flag::FORCE_WORKER);
-        if !waits && st.kbuf.peek(group, 0).is_none() {
-            let pollable = rwrules::can_poll(req.fd());
-            let e =
-                pollable.map_or_else(|e| e, |yes| if yes { Errno::ENOBUFS } else { Errno::EBADFD });
-            return Outcome::err(e);
-        }
-        let flags = if req.sqe.op_flags != 0 {
-            check_rw_flags(st, req)
-        } else if status & libc::O_ACCMODE == libc::O_WRONLY {
-            Err(Errno::EBADF)
-        } else {
-            Ok(())
-        };
-        if let Err(e) = flags {
-            return Outcome::err(e);
-        }
         // Whether the file can be polled, which it must, shows when it is armed: that comes first, and
         // with it the question whether there is something to read already.
         req.flags |= flag::REQUEUE;
         // A socket can: it is asked at once, as one that only listens would never be ready.
-        if !nowait && (!kind.is_socket() || waits) {
+        if attempt == Attempt::First && !nowait && !kind.is_socket() {
             return Outcome::Arm(POLLIN);
         }
     }
@@ -85,7 +65,8 @@ fn multishot_issue(st: &mut State, req: &mut Req, attempt: Attempt) -> Outcome {
             Ok(0) => return Outcome::Done(0, 0),
             Ok(n) => {
                 let cflags = st.kbuf.commit(group, n as u64);
-                if !st.post_more(req.sqe.user_data, n as i32, cflags) {
+                let goes_on = req.has(flag::MULTISHOT);
+                if !goes_on || !st.post_more(req.sqe.user_data, n as i32, cflags) {
                     return Outcome::Done(n as i32, cflags);
                 }
             }
@@ -99,6 +80,31 @@ fn multishot_issue(st: &mut State, req: &mut Req, attempt: Attempt) -> Outcome {
     }
     req.flags |= flag::REQUEUE;
     Outcome::Arm(POLLIN)
+}
+
+/// What is said before the first read, in the kernel's order.
+fn check(st: &mut State, req: &mut Req) -> Result<FileKind, Errno> {
+    let status = rwrules::status(req)?;
+    let kind = sys::file_kind(req.fd())?;
+    let (flags, pos) = (req.sqe.op_flags, req.sqe.off as i64);
+    let no_buffer = st.kbuf.peek(req.sqe.buf_index, 0).is_none();
+    let odd = flags != 0 || pos < -1 || no_buffer;
+    if kind.is_storage() || odd && !rwrules::can_poll(req.fd())? {
+        return Err(Errno::EBADFD);
+    }
+    if no_buffer {
+        return Err(Errno::ENOBUFS);
+    }
+    if flags != 0 {
+        check_rw_flags(st, req)?;
+    } else if status & libc::O_ACCMODE == libc::O_WRONLY {
+        return Err(Errno::EBADF);
+    }
+    // A file that can only be read when it is ready is not asked before that.
+    if pos < -1 && rwrules::has_nowait(req) {
+        return Err(Errno::EINVAL);
+    }
+    Ok(kind)
 }
 
 /// A read that does not block, also of a file that has no such form.

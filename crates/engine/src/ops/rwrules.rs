@@ -6,6 +6,7 @@
 
 use super::Outcome;
 use crate::creds::sys_as;
+use crate::eventfds::is_anonymous;
 use crate::req::{Req, flag};
 use crate::sys::{self, FileKind, sys};
 use soloring_abi::Errno;
@@ -13,6 +14,7 @@ use soloring_iowq::Class;
 
 /// HIPRI, DSYNC, SYNC, NOWAIT, APPEND, NOAPPEND, ATOMIC, DONTCACHE, NOSIGNAL (Linux 6.18).
 const KNOWN: u32 = 0x1ff;
+const NOWAIT: u32 = 0x8;
 const APPEND: u32 = 0x10;
 const NOAPPEND: u32 = 0x20;
 const ATOMIC: u32 = 0x40;
@@ -67,6 +69,9 @@ fn check_flags(req: &Req, write: bool) -> Result<(), Errno> {
     }
     // Writes are left to the call where there is storage: it depends on the device.
     let storage = || sys::file_kind(req.fd()).is_ok_and(FileKind::is_storage);
+    if flags & NOWAIT != 0 && !has_nowait(req) {
+        return Err(Errno::EOPNOTSUPP);
+    }
     if flags & ATOMIC != 0 && (!write || !storage()) || flags & DONTCACHE != 0 && !storage() {
         return Err(Errno::EOPNOTSUPP);
     }
@@ -79,8 +84,12 @@ fn check_flags(req: &Req, write: bool) -> Result<(), Errno> {
 /// EBADF, EOPNOTSUPP, EINVAL.
 #[cold]
 pub fn check_all(req: &Req, write: bool) -> Result<(), Errno> {
-    check_mode(req, write)?;
-    check_flags(req, write)
+    let status = check_mode(req, write)?;
+    check_flags(req, write)?;
+    // It knows the flag, and has no write with it.
+    let blocks = status & libc::O_NONBLOCK == 0 && req.sqe.off as i64 >= -1;
+    let asks = write && req.sqe.op_flags & NOWAIT != 0 && blocks;
+    if asks && is_anonymous(req.fd(), &["eventfd"]) { Err(Errno::EAGAIN) } else { Ok(()) }
 }
 
 /// Whether a refused call may have been refused for flags that this file does not look at.
@@ -93,11 +102,30 @@ pub fn is_indifferent(req: &Req) -> bool {
 /// is taken to have it.
 #[cold]
 pub fn knows_nowait(req: &Req) -> bool {
+    read_behind_the_end(req) != Err(Errno::EOPNOTSUPP)
+}
+
+fn read_behind_the_end(req: &Req) -> Result<usize, Errno> {
     let mut byte = 0u8;
     let (vector, pos) = ([&raw mut byte as usize, 1], i64::MAX - 1);
     // SAFETY: writes at most a byte of our stack.
-    let tried = unsafe { sys!(preadv2, req.fd(), vector.as_ptr(), 1, pos, 0, libc::RWF_NOWAIT) };
-    tried != Err(Errno::EOPNOTSUPP)
+    unsafe { sys!(preadv2, req.fd(), vector.as_ptr(), 1, pos, 0, libc::RWF_NOWAIT) }
+}
+
+/// Whether there is an attempt at this file that does not block (FMODE_NOWAIT), as far as it can be told.
+#[cold]
+pub fn has_nowait(req: &Req) -> bool {
+    let Ok(kind) = sys::file_kind(req.fd()) else { return false };
+    match kind.mode & libc::S_IFMT {
+        libc::S_IFSOCK | libc::S_IFIFO => true,
+        libc::S_IFREG | libc::S_IFBLK => knows_nowait(req),
+        // Devices without positions are terminals and the like.
+        libc::S_IFCHR => {
+            ![Err(Errno::EOPNOTSUPP), Err(Errno::ESPIPE)].contains(&read_behind_the_end(req))
+        }
+        libc::S_IFDIR => false,
+        _ => is_anonymous(req.fd(), &["eventfd", "timerfd", "signalfd", "userfaultfd"]),
+    }
 }
 
 /// The call gave EINVAL: for the offset, for the length, or because the file cannot be read (written) at all.
@@ -109,22 +137,12 @@ pub fn invalid(req: &Req, write: bool, first: bool) -> Outcome {
         Err(e) => return Outcome::err(e),
     };
     let events = if write { libc::POLLOUT } else { libc::POLLIN };
-    let waits = first && status & libc::O_NONBLOCK == 0 && is_without_methods(req);
+    // One that knows such an attempt is never waited for before it refuses.
+    let waits = first && status & libc::O_NONBLOCK == 0 && !has_nowait(req);
     if waits && sys::poll_now(req.fd(), events) == 0 {
         return Outcome::Arm(events as u32);
     }
     Outcome::err(Errno::EINVAL)
-}
-
-/// Whether the file can neither be read nor written: only such a file refuses an empty vector. One that has
-/// either method is never waited for before it refuses the other.
-fn is_without_methods(req: &Req) -> bool {
-    let (fd, here) = (req.fd(), u64::MAX);
-    // SAFETY: no vector, so no memory.
-    let tried = unsafe {
-        [sys!(preadv2, fd, 0, 0, here, here, 0), sys!(pwritev2, fd, 0, 0, here, here, 0)]
-    };
-    tried == [Err(Errno::EINVAL); 2]
 }
 
 /// Nothing is to be transferred. preadv2(2) does not ask the file then, the ring does: an eventfd finds
@@ -156,6 +174,9 @@ pub fn empty(req: &mut Req, write: bool) -> Outcome {
             Ok(n) => Outcome::Done(n as i32, 0),
             Err(e) => Outcome::err(e),
         };
+    }
+    if !has_nowait(req) {
+        return Outcome::Arm(events as u32);
     }
     // Most refuse at once, but who does not would wait.
     Outcome::Punt(Class::Unbounded)
