@@ -533,12 +533,18 @@ pub fn kernel_version() -> (u32, u32) {
     (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0))
 }
 
-/// A timer that never fires.
+/// Ends this process with its parent.
+pub fn die_with_parent() {
+    // SAFETY: touches no memory.
+    unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) };
+}
+
 pub fn shut(fd: i32, how: i32) {
     // SAFETY: touches no memory.
     assert_eq!(unsafe { libc::shutdown(fd, how) }, 0);
 }
 
+/// A timer that never fires.
 pub fn timerfd() -> i32 {
     // SAFETY: touches no memory.
     let fd = unsafe { libc::timerfd_create(libc::CLOCK_MONOTONIC, 0) };

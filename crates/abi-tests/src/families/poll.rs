@@ -404,7 +404,17 @@ fn the_end_of_the_other_side_is_always_told(abi: &Abi) {
     }
 }
 
+fn once_is_said_by_an_event_too(abi: &Abi) {
+    let mut ring = Ring::new(abi, 8);
+    let (r, w) = sys::pipe();
+    sys::write(w, b"x");
+    let once = libc::POLLIN as u32 | libc::EPOLLONESHOT as u32;
+    let done = ring.run(poll_multi(r, once));
+    check_eq!((done.res, done.more()), (Res(libc::POLLIN as i64), false));
+}
+
 family!["poll", modes;
+    once_is_said_by_an_event_too,
     the_end_of_the_other_side_is_always_told,
     ready_at_once,
     waits_for_an_event,

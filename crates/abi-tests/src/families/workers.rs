@@ -178,7 +178,45 @@ fn asked_not_to_wait(abi: &Abi) {
     }
 }
 
+fn what_is_refused_takes_no_buffer(abi: &Abi) {
+    let mut ring = Ring::new(abi, 8);
+    let memory = sys::buffer(4096);
+    check_eq!(ring.res(provide(memory.as_ptr() as u64, 16, 4, GROUP, 0)), Res(0));
+    let place = sys::open("/tmp", libc::O_PATH);
+    for how in [0, sqe_flags::ASYNC] {
+        let read = select(op(Opcode::Read, place, 0, 8, u64::MAX), GROUP).flag(how);
+        let done = ring.run(read);
+        check_eq!((done.res, done.flags), (err(libc::EBADF), 0));
+    }
+}
+
+fn on_an_iopoll_ring(abi: &Abi) {
+    let flags = raw::IORING_SETUP_IOPOLL;
+    let page = sys::buffer(4096);
+    let (file, reader) = (sys::file_with(b"a file"), sys::open("/proc/version", libc::O_RDONLY));
+    let at = page.as_ptr() as u64;
+    for how in [0, sqe_flags::ASYNC, sqe_flags::IO_DRAIN] {
+        let res = |entry: Sqe| {
+            let mut ring = Ring::with_flags(abi, 8, flags);
+            ring.submit_all(&[entry.flag(how)]);
+            let end = std::time::Instant::now() + crate::ring::WAIT_LIMIT;
+            while ring.cq_ready() == 0 && std::time::Instant::now() < end {
+                ring.enter(0, 0, raw::IORING_ENTER_GETEVENTS);
+            }
+            ring.wait().res
+        };
+        check_eq!(res(op(Opcode::Read, file, at, 8, 0)), err(EOPNOTSUPP), "not direct");
+        check_eq!(res(op(Opcode::Write, reader, at, 8, 0)), err(libc::EBADF), "not writable");
+    }
+    let mut ring = Ring::with_flags(abi, 8, flags);
+    ring.push(select(op(Opcode::ReadMultishot, file, 0, 0, 0), GROUP));
+    check_eq!(ring.submit(), Res(1));
+    check_eq!(ring.pop().map(|done| done.res), Some(err(EINVAL)), "has no such form");
+}
+
 family!["workers", modes;
+    what_is_refused_takes_no_buffer,
+    on_an_iopoll_ring,
     a_chain_begins_in_its_turn,
     what_nobody_has_begun_is_cancelled,
     works_count_as_one,

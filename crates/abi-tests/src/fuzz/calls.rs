@@ -74,7 +74,7 @@ fn compare(
     let all = differing.map(|((input, ours), (_, theirs))| {
         let kind =
             format!("{}: kernel {theirs}, got {ours}", input.split('(').next().unwrap_or(""));
-        Mismatch { kind, input }
+        Mismatch::new(kind, input)
     });
     if rest_follows { all.take(1).collect() } else { all.collect() }
 }
@@ -242,8 +242,9 @@ fn enters(abi: &Abi, seed: u64) -> Vec<(String, String)> {
         gone.fd
     };
     let mut all = Vec::new();
-    sys::interrupt_every(4);
     for _ in 0..12 {
+        // From here on: how long earlier calls took does not matter.
+        sys::interrupt_every(6);
         all.push(enter_once(abi, &mut rng, &mut pages, &mut ring, registered, &others, closed));
     }
     sys::interrupt_every(0);
@@ -292,7 +293,8 @@ fn enter_once(
         }
     }
     let to_submit = if rng.bool() { rng.u32(..6) } else { number(rng) as u32 };
-    let min_complete = if rng.bool() { rng.u32(..3) } else { number(rng) as u32 };
+    // Not as a negative number: Linux 6.18 then takes whatever wakes it for enough.
+    let min_complete = if rng.bool() { rng.u32(..3) } else { number(rng) as u32 & i32::MAX as u32 };
     let place = |rng: &mut Rng| pages.addresses[rng.usize(..pages.addresses.len())].1;
     let (mut arg, mut size) = (0, 0);
     let mut block = [0u64; 3];
@@ -321,6 +323,7 @@ fn enter_once(
     if one_in(rng, 10) {
         size = pick(rng, &[0, 1, 8, 16, 23, 25, 32, 64, 128, u64::MAX]);
     }
+    pages.unmask_alarm();
     let text = format!(
         "enter({name}, submit={to_submit:#x}, min={min_complete:#x}, flags={flags:#x}, arg={} [{}, {:#x}, {}], \
          size={size:#x}) pending={}",

@@ -14,6 +14,9 @@ pub struct Pages {
     pub message: &'static mut [u8],
     pub text: &'static mut [u8],
     pub table: &'static mut [u8],
+    /// A page that is taken away while requests that name it wait.
+    pub fleeting: u64,
+    is_gone: bool,
     /// What entries may point to, with names.
     pub addresses: Vec<(String, u64)>,
     /// Path that `text` begins with.
@@ -42,9 +45,13 @@ impl Pages {
             ("text", &*text),
             ("table", &*table),
         ] {
-            for offset in [0, 8, 2048, 4000, 4088, 4095, 4096] {
+            for offset in [0, 8, 2048, 3072, 4000, 4088, 4095, 4096] {
                 addresses.push((format!("{name}+{offset}"), at(page) + offset));
             }
+        }
+        let fleeting = sys::map(PAGE, libc::PROT_READ | libc::PROT_WRITE) as u64;
+        for offset in [0, 8, 4088] {
+            addresses.push((format!("fleeting+{offset}"), fleeting + offset));
         }
         let forbidden = sys::forbidden_page();
         addresses.push(("forbidden".into(), forbidden));
@@ -54,11 +61,22 @@ impl Pages {
         addresses.push(("kernel".into(), NOBODYS));
         addresses.push(("kernel-8".into(), 0x7fff_ffff_f000 - 8));
         addresses.push(("top".into(), u64::MAX - 7));
-        Pages { scratch, vectors, message, text, table, addresses, path }
+        let is_gone = false;
+        Pages { scratch, vectors, message, text, table, fleeting, is_gone, addresses, path }
+    }
+
+    /// Takes the fleeting page away, until the next refreshing.
+    pub fn unmap_fleeting(&mut self) {
+        sys::unmap(self.fleeting as usize, PAGE);
+        self.is_gone = true;
     }
 
     /// Gives the pages their contents again; `fds` are for lists of descriptors.
     pub fn refresh(&mut self, fds: &[i32]) {
+        if std::mem::take(&mut self.is_gone) {
+            sys::map_over(self.fleeting, PAGE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS, -1);
+        }
+        sys::poke(self.fleeting as usize, &[0; PAGE]);
         let at = self.scratch.as_ptr() as u64;
         for page in [
             &mut self.scratch,
@@ -77,6 +95,11 @@ impl Pages {
         // A vector whose end does not exist, and empty ones.
         put(&mut self.vectors[2048..], &[at, 0, at, 0, at + 4096, 0]);
         put(&mut self.vectors[4080..], &[at, 8]);
+        // For FUTEX_WAITV: two futexes of 0 and one of 1; then with a wrong value; with a wild address.
+        put(&mut self.vectors[3072..], &[0, at + 512, 0x82, 0, at + 516, 2, 1, at + 520, 0x82]);
+        put(&mut self.vectors[3200..], &[1, at + 512, 0x82, 0, at + 516, 2]);
+        put(&mut self.vectors[3300..], &[0, 8, 0x82, 0, at + 513, 2]);
+        self.scratch[520] = 1;
         let vectors = self.vectors.as_ptr() as u64;
         // A header with two elements; one with an address behind it; one with a wild control length.
         put(self.message, &[0, 0, vectors, 2]);
@@ -93,6 +116,17 @@ impl Pages {
         }
         self.table[2048..].fill(0xff);
         self.table[4000..].fill(0);
+    }
+
+    /// Sees to it that no named word is a signal mask that blocks SIGALRM.
+    pub fn unmask_alarm(&mut self) {
+        const BIT: usize = libc::SIGALRM as usize - 1;
+        let pages = [&mut self.scratch, &mut self.vectors, &mut self.message, &mut self.text];
+        for page in pages.into_iter().chain([&mut self.table]) {
+            for offset in [0, 8, 2048, 3072, 4000, 4088] {
+                page[offset + BIT / 8] &= !(1 << (BIT % 8));
+            }
+        }
     }
 
     /// A number that changes with the contents.

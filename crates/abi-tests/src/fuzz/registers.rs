@@ -31,7 +31,7 @@ pub fn mismatches(abi: &Abi, seed: u64) -> Vec<Mismatch> {
         let (theirs, ours) = (short(&theirs), short(&ours));
         let kind =
             format!("{}: kernel {theirs}, got {ours}", input.split('(').next().unwrap_or(""));
-        found.push(Mismatch { kind, input: format!("(world {seed}) {input}") });
+        found.push(Mismatch::new(kind, format!("(world {seed}) {input}")));
     }
     found
 }

@@ -38,7 +38,7 @@ pub fn mismatches(abi: &Abi, seed: u64) -> Vec<Mismatch> {
         let before = theirs[at.saturating_sub(6)..at].join("\n        ");
         let (ours, theirs) = (&ours[at], &theirs[at]);
         let input = format!("(story {seed}) got {ours}\n   kernel {theirs}\n  after {before}");
-        found.push(Mismatch { kind: what, input });
+        found.push(Mismatch::new(what, input));
     }
     found
 }

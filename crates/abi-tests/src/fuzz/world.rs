@@ -1,16 +1,83 @@
 //! What the entries of one side may name: files of many kinds, and rings.
 
+use super::kinds;
+use super::pages::Pages;
 use crate::backend::Abi;
 use crate::families::bufring;
-use crate::fuzz::pages::Pages;
-use crate::ring::{Ring, params};
+use crate::ring::{Done, Ring, params};
+use crate::sqe::{self, SqeExt, nop};
 use crate::sys;
+use fastrand::Rng;
 use soloring_abi::raw::{self, io_uring_register_op as reg};
+use soloring_abi::{Params, SyncCancelReg, extra};
 use soloring_engine::uapi;
 use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
+
+/// What kind of ring a world has.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Shape {
+    Plain,
+    SubmitAll,
+    /// Completions of 16 and 32 bytes.
+    Mixed,
+    Wide,
+    /// Entries of 128 bytes.
+    Long,
+    NoArray,
+    /// The CQ is almost full before each batch.
+    Full,
+    FullMixed,
+    Disabled,
+    SqPoll,
+    IoPoll,
+}
+
+impl Shape {
+    pub fn choose(rng: &mut Rng) -> Shape {
+        use Shape::{
+            Disabled, Full, FullMixed, IoPoll, Long, Mixed, NoArray, Plain, SqPoll, SubmitAll, Wide,
+        };
+        let odd = [Mixed, Wide, Long, NoArray, Full, Full, FullMixed, Disabled, SqPoll, IoPoll];
+        match rng.u8(..4) {
+            0 | 1 => Plain,
+            2 => SubmitAll,
+            _ => odd[rng.usize(..odd.len())],
+        }
+    }
+
+    fn is_full(self) -> bool {
+        matches!(self, Shape::Full | Shape::FullMixed)
+    }
+
+    fn flags(self) -> u32 {
+        match self {
+            Shape::Plain => 0,
+            Shape::SubmitAll => raw::IORING_SETUP_SUBMIT_ALL,
+            Shape::Mixed => extra::IORING_SETUP_CQE_MIXED,
+            Shape::Wide => raw::IORING_SETUP_CQE32,
+            Shape::Long => raw::IORING_SETUP_SQE128,
+            Shape::NoArray => raw::IORING_SETUP_NO_SQARRAY,
+            Shape::Full => raw::IORING_SETUP_CQSIZE,
+            Shape::FullMixed => raw::IORING_SETUP_CQSIZE | extra::IORING_SETUP_CQE_MIXED,
+            Shape::Disabled => raw::IORING_SETUP_R_DISABLED,
+            Shape::SqPoll => raw::IORING_SETUP_SQPOLL | raw::IORING_SETUP_SUBMIT_ALL,
+            Shape::IoPoll => raw::IORING_SETUP_IOPOLL,
+        }
+    }
+}
+
+/// Completions that stand in the CQ of a [`Shape::Full`] before each batch; there is room for one more.
+const CROWD: u32 = 7;
+const ENTRIES: u32 = 8;
+/// How long a ring's own thread is given to take what is submitted.
+const TAKING_MAX: Duration = Duration::from_millis(500);
 
 /// A ring with resources, and files. Both sides make them in the same order.
 pub struct World<'a> {
+    /// The other end of the empty pipe; -1 once it is closed.
+    pub empty_writer: i32,
+    shape: Shape,
     pub ring: Ring<'a>,
     pub other: Ring<'a>,
     pub files: Vec<(&'static str, i32)>,
@@ -31,13 +98,34 @@ fn open_fds() -> BTreeSet<i32> {
 }
 
 impl<'a> World<'a> {
+    pub fn shaped(abi: &'a Abi, pages: &mut Pages, shape: Shape) -> World<'a> {
+        let mut wanted = params(shape.flags() | abi.mode_flags);
+        if shape == Shape::SqPoll {
+            (wanted.flags, wanted.sq_thread_idle) = (shape.flags(), 20);
+        }
+        if shape.is_full() {
+            wanted.cq_entries = ENTRIES;
+        }
+        let mut world = World::with(abi, pages, wanted);
+        world.shape = shape;
+        if shape == Shape::Disabled {
+            let enable = reg::IORING_REGISTER_ENABLE_RINGS as u32;
+            world.ring.register(enable, std::ptr::null::<u8>(), 0);
+        }
+        world
+    }
+
     pub fn new(abi: &'a Abi, pages: &mut Pages, setup_flags: u32) -> World<'a> {
+        World::with(abi, pages, params(abi.mode_flags | setup_flags))
+    }
+
+    fn with(abi: &'a Abi, pages: &mut Pages, wanted: Params) -> World<'a> {
         let dir = sys::tempdir();
         let path = |name: &str| dir.path().join(name).to_str().expect("UTF-8").to_string();
         std::env::set_current_dir(dir.path()).expect("a directory of our own");
         let (r, w) = sys::pipe();
         sys::write(w, b"some data in a pipe, enough for a few reads");
-        let (empty, _w) = sys::pipe();
+        let (empty, empty_writer) = sys::pipe();
         let (_r, full) = sys::pipe();
         sys::fill(full);
         let (stream, peer) = sys::socketpair(libc::SOCK_STREAM);
@@ -72,20 +160,30 @@ impl<'a> World<'a> {
             ("timerfd", sys::timerfd()),
             ("epoll", sys::epoll()),
         ];
+        files.extend(kinds::all());
         // The same numbers on both sides.
         for ((_, fd), number) in files.iter_mut().skip(2).zip(200..) {
             sys::dup2(*fd, number);
             sys::close(std::mem::replace(fd, number));
         }
-        let ring = Ring::build(abi, 8, params(abi.mode_flags | setup_flags));
-        let other = Ring::build(abi, 4, params(abi.mode_flags));
+        let mut ring = Ring::build(abi, ENTRIES, wanted);
+        let mut other = Ring::build(abi, 4, params(abi.mode_flags));
+        for ring in [&mut ring, &mut other] {
+            // Away from the small numbers that entries may hold.
+            if abi.is_kernel() {
+                let far = sys::fcntl(ring.fd, libc::F_DUPFD, 5000);
+                sys::close(std::mem::replace(&mut ring.fd, far.0 as i32));
+            }
+        }
         files.push(("ring", ring.fd));
         files.push(("other ring", other.fd));
         let victim = sys::eventfd(0, 0);
         sys::dup2(victim, 300);
         sys::close(victim);
         files.push((VICTIM, 300));
-        let mut world = World { ring, other, files, dir, known: BTreeSet::new() };
+        let shape = Shape::Plain;
+        let known = BTreeSet::new();
+        let mut world = World { empty_writer, shape, ring, other, files, dir, known };
         pages.refresh(&world.list());
         world.register(pages);
         world.known = open_fds();
@@ -107,11 +205,89 @@ impl<'a> World<'a> {
         self.ring.register(reg::IORING_REGISTER_FILES as u32, files.as_ptr(), files.len() as u32);
         // Group 1 has a few buffers, group 2 is a ring with none, group 3 is made by entries.
         let provide = bufring::provide(scratch + 200, 16, 4, 1, 0);
-        if self.ring.params.flags & raw::IORING_SETUP_R_DISABLED == 0 {
-            self.ring.run(provide);
+        let runs = raw::IORING_SETUP_R_DISABLED | raw::IORING_SETUP_IOPOLL;
+        if self.ring.params.flags & runs == 0 {
+            self.ring.push(provide);
+            self.submit(1);
+            self.ring.wait();
         }
         let memory = sys::guarded_page().as_ptr() as u64;
         self.ring.register(bufring::REGISTER, &bufring::reg(memory, 4, 2, 0), 1);
+    }
+
+    /// Fills the CQ until there is room for one more, if that is this world's way.
+    pub fn crowd(&mut self) {
+        if self.shape.is_full() {
+            self.ring.push_all(&[nop().ud(3); CROWD as usize]);
+            self.ring.submit();
+        }
+    }
+
+    /// Submits what was pushed, in at most `times` calls. Returns their results.
+    pub fn submit(&mut self, times: usize) -> String {
+        if self.ring.params.flags & raw::IORING_SETUP_SQPOLL != 0 {
+            let begun = Instant::now();
+            while self.ring.pending() > 0 && begun.elapsed() < TAKING_MAX {
+                self.ring.enter(self.ring.pending(), 0, raw::IORING_ENTER_SQ_WAKEUP);
+                std::thread::sleep(Duration::from_micros(200));
+            }
+            return format!("{} left", self.ring.pending());
+        }
+        let mut results = Vec::new();
+        for _ in 0..times {
+            if self.ring.pending() > 0 {
+                results.push(self.ring.submit().to_string());
+            }
+        }
+        results.join(" ")
+    }
+
+    /// The next completion, if it comes in time.
+    pub fn next(&self, limit: Duration) -> Option<Done> {
+        if self.shape != Shape::IoPoll {
+            return self.ring.wait_within(limit);
+        }
+        // Never to wait: such a ring does it by asking the device again and again.
+        let begun = Instant::now();
+        while begun.elapsed() < limit {
+            self.ring.enter(0, 0, raw::IORING_ENTER_GETEVENTS);
+            if let Some(done) = self.ring.pop() {
+                return Some(done);
+            }
+            std::thread::sleep(Duration::from_micros(200));
+        }
+        None
+    }
+
+    /// Cancels what is in flight. The cancellation's own completion has user data 2.
+    pub fn cancel_by_entry(&mut self) {
+        if self.ring.pending() < ENTRIES && self.shape != Shape::IoPoll {
+            let all = raw::IORING_ASYNC_CANCEL_ANY | raw::IORING_ASYNC_CANCEL_ALL;
+            self.ring.push(sqe::cancel(0, -1, all).ud(2));
+            self.submit(1);
+        }
+    }
+
+    pub fn cancel_by_call(&mut self) {
+        let soon = raw::__kernel_timespec { tv_sec: 0, tv_nsec: 20_000_000 };
+        let wanted = SyncCancelReg {
+            addr: 0,
+            fd: -1,
+            flags: raw::IORING_ASYNC_CANCEL_ANY | raw::IORING_ASYNC_CANCEL_ALL,
+            timeout: soon,
+            opcode: 0,
+            pad: [0; 7],
+            pad2: [0; 3],
+        };
+        self.ring.register(reg::IORING_REGISTER_SYNC_CANCEL as u32, &wanted, 1);
+    }
+
+    /// The ring's words that are not a matter of timing.
+    pub fn words(&self) -> String {
+        let timing = raw::IORING_SQ_TASKRUN | raw::IORING_SQ_NEED_WAKEUP;
+        let words =
+            (self.ring.sq_dropped(), self.ring.cq_overflow(), self.ring.sq_flags() & !timing);
+        format!("{words:?}")
     }
 
     pub fn fd(&self, name: &str) -> i32 {
@@ -130,11 +306,9 @@ impl<'a> World<'a> {
             sys::close(*fd);
         }
         let victim = self.fd(VICTIM);
-        if !sys::is_open(victim) {
-            let new = sys::eventfd(0, 0);
-            sys::dup2(new, victim);
-            sys::close(new);
-        }
+        let new = sys::eventfd(0, 0);
+        sys::dup2(new, victim);
+        sys::close(new);
     }
 
     /// The name of a descriptor, or the number.

@@ -34,7 +34,8 @@ fn add_prep(_: &mut State, req: &mut Req) -> Result<(), Errno> {
     if multi && sqe.flags & sqe_flags::CQE_SKIP_SUCCESS != 0 {
         return Err(Errno::EINVAL);
     }
-    if multi {
+    // The word holds the flags of epoll as well, and one of them says that once is enough.
+    if multi && sqe.op_flags & libc::EPOLLONESHOT as u32 == 0 {
         req.flags |= flag::MULTISHOT;
     }
     Ok(())

@@ -38,6 +38,8 @@ pub const WRITE_FIXED: OpDef = OpDef { ..RW };
 pub const READV_FIXED: OpDef = OpDef { ..RW };
 pub const WRITEV_FIXED: OpDef = OpDef { ..RW };
 
+/// What is said of a descriptor without a file, and of a file that was not opened for this.
+const NO_FILE: Outcome = Outcome::Done(-libc::EBADF, 0);
 const UIO_MAXIOV: u32 = 1024;
 
 /// Entries of 16 bytes that the kernel finds memory for in one piece.
@@ -215,6 +217,14 @@ fn is_direct_storage(req: &Req) -> bool {
     is_storage(req) && direct()
 }
 
+#[inline]
+fn check_iopoll(st: &State, req: &Req) -> Result<(), Errno> {
+    if !st.setup_has(raw::IORING_SETUP_IOPOLL) || is_direct_storage(req) {
+        return Ok(());
+    }
+    Err(rwrules::check_mode(req, is_write(req)).err().unwrap_or(Errno::EOPNOTSUPP))
+}
+
 fn done(req: &mut Req, total: i32) -> Outcome {
     let wanted = req.done as u64 + left(req);
     if (total as u64) < wanted {
@@ -273,6 +283,10 @@ fn issue_select(st: &mut State, req: &mut Req, attempt: Attempt) -> Outcome {
             req.cqe_flags = st.kbuf.commit(group, used);
         }
         // What cannot be waited for has taken its buffer already, and classic ones are not put back.
+        // Nor does a buffer go to what is no file to read at all.
+        Outcome::Done(..) if outcome == NO_FILE && rwrules::check_open(req).is_err() => {
+            (req.sqe.addr, req.sqe.len) = before;
+        }
         Outcome::Done(..) if !st.kbuf.is_ring(group) || is_storage(req) => {
             req.cqe_flags = st.kbuf.commit(group, buf.len as u64);
         }
@@ -285,13 +299,15 @@ fn issue_select(st: &mut State, req: &mut Req, attempt: Attempt) -> Outcome {
 /// Sees to the buffer of a request that goes straight to a worker: checks a registered one, chooses a provided one.
 ///
 /// # Errors
-/// EFAULT, EBADF, ENOBUFS.
+/// EFAULT, EBADF, ENOBUFS, EOPNOTSUPP.
 pub fn select_for_worker(st: &mut State, req: &mut Req) -> Result<(), Errno> {
     if is_fixed_buf(req) && req.held_buf.is_none() {
         import_fixed(st, req).map_err(|e| rwrules::check_open(req).err().unwrap_or(e))?;
         hold_fixed(st, req);
     }
+    check_iopoll(st, req)?;
     if selects(req) && req.cqe_flags == 0 {
+        rwrules::check_open(req)?;
         let group = req.sqe.buf_index;
         let buf = st.kbuf.peek(group, req.sqe.len).ok_or(Errno::ENOBUFS)?;
         (req.sqe.addr, req.sqe.len) = (buf.addr, buf.len);
@@ -301,15 +317,15 @@ pub fn select_for_worker(st: &mut State, req: &mut Req) -> Result<(), Errno> {
 }
 
 fn issue_at(st: &mut State, req: &mut Req, attempt: Attempt) -> Outcome {
-    if st.setup_has(raw::IORING_SETUP_IOPOLL) && !is_direct_storage(req) {
-        return Outcome::err(Errno::EOPNOTSUPP);
-    }
     if is_fixed_buf(req)
         && req.held_buf.is_none()
         && let Err(e) = import_fixed(st, req)
     {
         // The file comes first.
         return Outcome::err(rwrules::check_open(req).err().unwrap_or(e));
+    }
+    if let Err(e) = check_iopoll(st, req) {
+        return Outcome::err(e);
     }
     if req.has(flag::LENT)
         && let Some(outcome) = issue_lent(st, req)

@@ -16,6 +16,7 @@ pub const READ_MULTISHOT: OpDef = OpDef {
     buffer_select: true,
     pollable: true,
     ioprio: false,
+    iopoll: false,
     ..RW
 };
 
@@ -45,11 +46,12 @@ fn multishot_issue(st: &mut State, req: &mut Req, attempt: Attempt) -> Outcome {
             Ok(kind) => kind,
             Err(e) => return Outcome::err(e),
         };
-        // Whether the file can be polled, which it must, shows when it is armed: that comes first, and
-        // with it the question whether there is something to read already.
         req.flags |= flag::REQUEUE;
-        // A socket can: it is asked at once, as one that only listens would never be ready.
-        if attempt == Attempt::First && !nowait && !kind.is_socket() {
+        // What can be asked without blocking is asked at once. Of other files it shows when they are armed whether they
+        // can be polled, which they must, and whether there is something to read already.
+        let device = kind.mode & libc::S_IFMT == libc::S_IFCHR;
+        let asked = kind.is_socket() || !device && rwrules::has_nowait(req);
+        if attempt == Attempt::First && !nowait && !asked {
             return Outcome::Arm(POLLIN);
         }
     }

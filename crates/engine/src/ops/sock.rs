@@ -245,7 +245,11 @@ fn socket_issue(st: &mut State, req: &mut Req, _: Attempt) -> Outcome {
     let sqe = &req.sqe;
     // SAFETY: no memory involved.
     match unsafe { sys_as!(req, socket, sqe.fd, sqe.off as u32, sqe.len) } {
-        Ok(fd) => publish_fd(st, req, fd as i32).into(),
+        Ok(fd) => {
+            // There is a socket. That its slot refuses it does not count as a failure in Linux 6.18.
+            req.flags |= flag::NO_FAIL;
+            publish_fd(st, req, fd as i32).into()
+        }
         Err(e) => Outcome::err(e),
     }
 }
