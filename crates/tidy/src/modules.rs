@@ -20,9 +20,13 @@ pub struct Target {
 
 /// Roots of the targets that cargo finds by itself: no crate here names paths of its own.
 pub fn roots(tree: &Tree, krate: &str) -> Vec<String> {
-    let base = format!("crates/{krate}/");
+    roots_below(tree, &format!("crates/{krate}/"))
+}
+
+/// The same for the package in directory `base`, which ends in `/`.
+fn roots_below(tree: &Tree, base: &str) -> Vec<String> {
     let is_root = |path: &str| {
-        let Some(rest) = path.strip_prefix(&base) else { return false };
+        let Some(rest) = path.strip_prefix(base) else { return false };
         let parts: Vec<&str> = rest.split('/').collect();
         match parts.as_slice() {
             ["build.rs"] | ["src", "lib.rs" | "main.rs"] => true,
@@ -156,8 +160,8 @@ fn join(dir: &str, rest: &str) -> String {
 pub fn unreachable(tree: &Tree) -> Vec<String> {
     let mut broken = Vec::new();
     let mut reached = std::collections::BTreeSet::new();
-    for krate in tree.crates() {
-        for root in roots(tree, krate) {
+    for base in tree.packages() {
+        for root in roots_below(tree, base) {
             let target = target(tree, &root);
             reached.extend(target.files.into_iter().map(|(_, path, _)| path));
             broken.extend(target.broken);

@@ -84,4 +84,9 @@ impl Tree {
             (!name.contains('/')).then_some(name)
         })
     }
+
+    /// Directories of all packages below the root, the scripts' among them, with a `/` at the end.
+    pub fn packages(&self) -> impl Iterator<Item = &str> {
+        self.files.keys().filter_map(|p| p.strip_suffix("Cargo.toml")).filter(|p| p.ends_with('/'))
+    }
 }
