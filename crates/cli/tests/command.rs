@@ -70,7 +70,23 @@ fn a_short_bench_has_every_row() {
     }
     // A mutex needs no fence.
     assert_eq!(busy[2]["heavy_fences"], 0, "{}", busy[2]);
-    assert!(!list(&value["memory"]).is_empty());
+    let memory = list(&value["memory"]);
+    assert_eq!(memory.len(), 8, "four kinds on two rings");
+    for row in &memory {
+        let number = |name: &str| row[name].as_i64().unwrap_or_else(|| panic!("no {name}: {row}"));
+        let (requests, grown) =
+            (number("requests"), number("bytes_after") - number("bytes_before"));
+        if row["what"].as_str().is_some_and(|what| what.contains("in flight")) {
+            // What is promised, and one huge page.
+            assert!(grown > 0 && grown <= 512 * requests + (2 << 20), "{row}");
+        } else {
+            // Less than a byte each, and nothing is left open.
+            assert!(
+                requests >= 100_000 && grown < requests / 2 && number("descriptors") == 0,
+                "{row}"
+            );
+        }
+    }
     // The results alone are left.
     assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
 }

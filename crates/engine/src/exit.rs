@@ -13,7 +13,7 @@ use crate::{fds, procs};
 use soloring_abi::Opcode;
 use soloring_ringmem::Rings;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Gives up one reference of the program's to a ring; the last one closes it.
 pub fn put(ctx: &Arc<Ctx>) {
@@ -23,6 +23,19 @@ pub fn put(ctx: &Arc<Ctx>) {
         close(ctx);
         registry::forget(ctx.id);
     }
+    finish_interrupted();
+}
+
+/// A ring was closed by a signal handler that interrupted its own thread inside.
+static INTERRUPTED: AtomicBool = AtomicBool::new(false);
+
+/// Sees to the end of such rings. As rings are made and closed: the call that was interrupted pays nothing for it.
+#[inline]
+pub fn finish_interrupted() {
+    if INTERRUPTED.load(Ordering::Relaxed) {
+        INTERRUPTED.store(false, Ordering::Relaxed);
+        registry::closing().iter().for_each(|ctx| close(ctx));
+    }
 }
 
 /// Closes a ring. A thread that still waits in it keeps it alive, and the last one finishes the job as it leaves.
@@ -31,7 +44,8 @@ pub fn close(ctx: &Ctx) {
         thread.detach(ctx.id);
     }
     let Ok(mut st) = ctx.lock.lock() else {
-        // A signal handler closes the ring that its own thread is inside: the enter below it finishes.
+        // A signal handler closes the ring that its own thread is inside.
+        INTERRUPTED.store(true, Ordering::Relaxed);
         return;
     };
     st.dying = true;

@@ -18,7 +18,8 @@ thread_local! {
 
 /// That no other thread is inside what all rings share: the child could never enter it.
 struct Held {
-    _registry: registry::Held,
+    /// `None` when a signal handler forks that interrupted this very thread there.
+    _registry: Option<registry::Held>,
     _by_id: MutexGuard<'static, shared::ById>,
     _reactor: MutexGuard<'static, ()>,
 }

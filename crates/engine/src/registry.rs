@@ -7,6 +7,8 @@ use soloring_abi::Errno;
 use soloring_lock::LockStats;
 use std::cell::{Cell, UnsafeCell};
 use std::collections::BTreeMap;
+use std::mem::ManuallyDrop;
+use std::ops::{Deref, DerefMut};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 /// Made without a first use that could be interrupted.
@@ -28,49 +30,109 @@ fn add(sum: &mut Option<LockStats>, stats: LockStats) {
     }
 }
 
-fn rings() -> MutexGuard<'static, Rings> {
-    RINGS.lock().unwrap_or_else(|e| e.into_inner())
+// How many of the two mutexes this thread holds, or is about to take.
+soloring_tls::thread_word!(mod held);
+
+/// A mutex of the registry's, held.
+struct Locked<T: 'static> {
+    /// Given back before the count says so.
+    guard: ManuallyDrop<MutexGuard<'static, T>>,
 }
 
-fn closed() -> MutexGuard<'static, Closed> {
-    CLOSED.lock().unwrap_or_else(|e| e.into_inner())
+impl<T> Locked<T> {
+    fn new(mutex: &'static Mutex<T>) -> Self {
+        held::set(held::get() + 1);
+        let guard = mutex.lock().unwrap_or_else(|e| e.into_inner());
+        Locked { guard: ManuallyDrop::new(guard) }
+    }
+}
+
+impl<T> Drop for Locked<T> {
+    fn drop(&mut self) {
+        // SAFETY: once, and nothing uses it after this.
+        unsafe { ManuallyDrop::drop(&mut self.guard) };
+        held::set(held::get() - 1);
+    }
+}
+
+impl<T> Deref for Locked<T> {
+    type Target = T;
+    fn deref(&self) -> &T {
+        &self.guard
+    }
+}
+
+impl<T> DerefMut for Locked<T> {
+    fn deref_mut(&mut self) -> &mut T {
+        &mut self.guard
+    }
+}
+
+/// Whether the caller is a signal handler that interrupted its own thread in here. It must not wait for the mutex, and
+/// finds no ring that it does not have at hand.
+pub fn is_interrupted() -> bool {
+    held::get() != 0
+}
+
+/// `None`: see [`is_interrupted`].
+fn rings() -> Option<Locked<Rings>> {
+    (!is_interrupted()).then(|| Locked::new(&RINGS))
+}
+
+/// The caller holds the table, or [`is_interrupted`] was asked.
+fn closed() -> Locked<Closed> {
+    Locked::new(&CLOSED)
 }
 
 /// Proof that no other thread is inside the registry; for the length of a fork.
 pub struct Held {
-    _rings: MutexGuard<'static, Rings>,
-    _closed: MutexGuard<'static, Closed>,
+    _rings: Locked<Rings>,
+    _closed: Locked<Closed>,
 }
 
-/// Keeps everyone else out of the registry.
-pub fn hold() -> Held {
-    let rings = rings();
-    Held { _rings: rings, _closed: closed() }
+/// Keeps everyone else out of the registry. `None`: see [`is_interrupted`].
+pub fn hold() -> Option<Held> {
+    let rings = rings()?;
+    Some(Held { _rings: rings, _closed: closed() })
 }
 
 /// In a forked child: it has done nothing yet.
 pub fn reset_totals() {
+    if is_interrupted() {
+        return;
+    }
     let mut closed = closed();
     closed.locks = None;
     // The parent's threads were closing them; what those had in hand is not this process's to drop.
     std::mem::forget(std::mem::take(&mut closed.closing));
 }
 
-pub fn insert(ctx: Arc<Ctx>) {
-    rings().insert(ctx.id, ctx);
+/// # Errors
+/// EBUSY: see [`is_interrupted`].
+pub fn insert(ctx: Arc<Ctx>) -> Result<(), Errno> {
+    rings().ok_or(Errno::EBUSY)?.insert(ctx.id, ctx);
+    Ok(())
 }
 
 /// Forgets a ring whose last descriptor was closed, keeping its counts.
 pub fn remove(id: u64) -> Option<Arc<Ctx>> {
-    let mut rings = rings();
+    let mut rings = rings()?;
     let ctx = rings.remove(&id)?;
     closed().closing.push(Arc::clone(&ctx));
     Some(ctx)
 }
 
+/// Rings out of the table that have not come to their end yet.
+pub fn closing() -> Vec<Arc<Ctx>> {
+    if is_interrupted() { Vec::new() } else { closed().closing.clone() }
+}
+
 /// Adds what a closed ring's lock has counted to the sum, once. Its own counts stay as they are, for a reader
 /// who has found it among those that are closing.
 pub fn account_closed(id: u64, lock: LockStats) {
+    if is_interrupted() {
+        return;
+    }
     let mut closed = closed();
     if let Some(at) = closed.closing.iter().position(|ctx| ctx.id == id) {
         closed.closing.swap_remove(at);
@@ -80,7 +142,8 @@ pub fn account_closed(id: u64, lock: LockStats) {
 
 /// Lock statistics of all rings that this process had; `None` without any.
 pub fn lock_stats() -> Option<LockStats> {
-    sum_locks(&rings(), &closed())
+    let rings = rings()?;
+    sum_locks(&rings, &closed())
 }
 
 /// As [`lock_stats`], where the caller may be a signal handler that interrupted this very module.
@@ -110,11 +173,11 @@ fn sum_locks(rings: &Rings, closed: &Closed) -> Option<LockStats> {
 
 /// All open rings.
 pub fn all() -> Vec<Arc<Ctx>> {
-    rings().values().cloned().collect()
+    rings().map_or_else(Vec::new, |rings| rings.values().cloned().collect())
 }
 
 pub fn by_id(id: u64) -> Option<Arc<Ctx>> {
-    rings().get(&id).cloned()
+    rings()?.get(&id).cloned()
 }
 
 const CACHED: usize = 4;

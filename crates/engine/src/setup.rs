@@ -204,6 +204,7 @@ impl Drop for Unfinished {
 pub fn setup(entries: u32, params_at: u64) -> Result<i32, Errno> {
     soloring_lock::init();
     fork::install_hooks();
+    exit::finish_interrupted();
     let mut p: Params = usercopy::read(params_at)?;
     if p.resv.iter().any(|r| *r != 0) {
         return Err(Errno::EINVAL);
@@ -225,7 +226,7 @@ pub fn setup(entries: u32, params_at: u64) -> Result<i32, Errno> {
     p.features = FEATURES;
     tell_offsets(&mut p, &layout);
     usercopy::write(params_at, &p)?;
-    let ctx = publish(&made, shared, &p, wq);
+    let ctx = publish(&made, shared, &p, wq)?;
     made.finished = true;
     name(&ctx, made.ring_fd)
 }
@@ -289,7 +290,14 @@ fn threads(p: &Params) -> Result<(Arc<Wq>, Option<Arc<SqThread>>), Errno> {
     Ok((wq, Some(sqpoll::start(p.sq_thread_idle, cpu)?)))
 }
 
-fn publish(made: &Unfinished, shared: Arc<Shared>, p: &Params, wq: Arc<Wq>) -> Arc<Ctx> {
+/// # Errors
+/// EBUSY in a signal handler that interrupted the making or the end of a ring.
+fn publish(
+    made: &Unfinished,
+    shared: Arc<Shared>,
+    p: &Params,
+    wq: Arc<Wq>,
+) -> Result<Arc<Ctx>, Errno> {
     let id = next_id();
     let rings = Arc::clone(&made.rings);
     let mut state = State::new(id, Arc::clone(&shared), Arc::clone(&wq), rings, p.flags);
@@ -310,9 +318,9 @@ fn publish(made: &Unfinished, shared: Arc<Shared>, p: &Params, wq: Arc<Wq>) -> A
         st.bias_to(current_thread());
     }
     shared::publish(id, &shared);
-    registry::insert(Arc::clone(&ctx));
+    registry::insert(Arc::clone(&ctx))?;
     if let Some(thread) = &made.sq_thread {
         thread.attach(id);
     }
-    ctx
+    Ok(ctx)
 }

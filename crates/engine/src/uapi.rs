@@ -89,6 +89,7 @@ fn enter_other(fd: u32, call: Call) -> isize {
     };
     match registry::with_id(id, |ctx| enter(ctx, call).map(|n| n as i32)) {
         Some(result) => ret(result),
+        None if registry::is_interrupted() => Errno::EBUSY.neg() as isize,
         // Closed since its id was read.
         None => Errno::EBADF.neg() as isize,
     }
@@ -125,6 +126,7 @@ pub unsafe fn io_uring_register(fd: u32, opcode: u32, arg: *mut c_void, nr_args:
     }
     match registry::with(fd as i32, call) {
         Some(result) => ret(result),
+        None if registry::is_interrupted() => Errno::EBUSY.neg() as isize,
         None => not_a_ring(fd as i32).neg() as isize,
     }
 }
@@ -223,12 +225,16 @@ pub unsafe fn ring_mmap(
     })
 }
 
-/// close(2) of a descriptor of ours: 0 for a ring, -EBADF for a private one, `None` for any other.
+/// close(2) of a descriptor of ours: 0 for a ring, -EBADF for a private one, `None` for any other. -EBUSY in a signal
+/// handler that interrupted the making, the end or the looking up of a ring: nothing was closed.
 pub fn ring_close(fd: i32) -> Option<isize> {
     if fds::is_private(fd) {
         return Some(Errno::EBADF.neg() as isize);
     }
     let id = fds::ring_id(fd)?;
+    if registry::is_interrupted() {
+        return Some(Errno::EBUSY.neg() as isize);
+    }
     if !fds::unmark(fd) {
         return Some(Errno::EBADF.neg() as isize);
     }

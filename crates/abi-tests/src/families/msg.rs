@@ -399,7 +399,7 @@ fn a_child_sends_while_its_parent_submits(abi: &Abi) {
     let (mut pushed, mut own, mut theirs) = (0, 0, 0);
     while own < EACH || theirs < EACH {
         if pushed == own && pushed < EACH {
-            let batch: Vec<Sqe> = (pushed..EACH.min(pushed + 16)).map(|i| nop().ud(i)).collect();
+            let batch: Vec<Sqe> = (pushed..EACH.min(pushed + 64)).map(|i| nop().ud(i)).collect();
             to.push_all(&batch);
             check_eq!(to.enter(batch.len() as u32, 0, GETEVENTS), Res(batch.len() as i64), "all");
             pushed += batch.len() as u64;
