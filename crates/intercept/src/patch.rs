@@ -6,7 +6,8 @@
 
 use crate::entry::{self, Vectors};
 use crate::site::{
-    BETWEEN_MAX, MASK_CALL, NUMBERS, Site, examine, examine_bytes, function_start, vectors_in,
+    BETWEEN_MAX, MASK_CALL, Site, examine, examine_bytes, function_start, possible_sites,
+    vectors_in,
 };
 use crate::trampoline::{Arenas, redirect};
 use libc::{c_int, c_void};
@@ -86,22 +87,15 @@ unsafe extern "C" fn visit_object(
         // SAFETY: a loaded, readable segment; the loader keeps it while it iterates.
         let bytes = unsafe { std::slice::from_raw_parts(start as *const u8, len) };
         let prot = prot_of(header.p_flags);
-        for nr in NUMBERS {
-            let imm = nr.to_le_bytes();
-            let needle = [0xb8, imm[0], imm[1], imm[2], imm[3]];
-            let wide = [0xc7, 0xc0, imm[0], imm[1], imm[2], imm[3]];
-            let short = memchr::memmem::find_iter(bytes, &needle).map(|at| start + at);
-            let long = memchr::memmem::find_iter(bytes, &wide).map(|at| start + at.wrapping_sub(1));
-            for at in short.chain(long) {
-                if let Some(site) = examine(at, start, start + len) {
-                    let vectors = match nr {
-                        MASK_CALL => Vectors::All,
-                        _ => *vectors.get_or_insert_with(|| vectors_in(bytes)),
-                    };
-                    rewrite(&site, vectors, prot, *single, arenas);
-                }
+        possible_sites(bytes, |offset, nr| {
+            if let Some(site) = examine(start + offset, start, start + len) {
+                let vectors = match nr {
+                    MASK_CALL => Vectors::All,
+                    _ => *vectors.get_or_insert_with(|| vectors_in(bytes)),
+                };
+                rewrite(&site, vectors, prot, *single, arenas);
             }
-        }
+        });
     }
     0
 }

@@ -55,6 +55,31 @@ pub(crate) fn function_start(at: usize) -> Option<usize> {
         .then_some(bases.function)
 }
 
+/// Calls `found` with the offset of each `mov` of one of our numbers that may belong to a system call, and with the
+/// number. One pass, for the rarer of the two instructions: every process that starts pays for all its text.
+pub(crate) fn possible_sites(text: &[u8], mut found: impl FnMut(usize, u32)) {
+    const SYSCALL: &[u8] = &[0x0f, 0x05];
+    let mut looked_at = 0;
+    for syscall in memchr::memmem::find_iter(text, SYSCALL) {
+        for at in looked_at.max(syscall.saturating_sub(BETWEEN_MAX))..syscall {
+            let (mov_len, immediate) = match text[at] {
+                0xb8 => (5, at + 1),
+                0x48 if text[at + 1..].starts_with(&[0xc7, 0xc0]) => (7, at + 3),
+                _ => continue,
+            };
+            if at + mov_len > syscall {
+                continue;
+            }
+            let bytes: [u8; 4] = text[immediate..immediate + 4].try_into().expect("four bytes");
+            let nr = u32::from_le_bytes(bytes);
+            if NUMBERS.contains(&nr) {
+                found(at, nr);
+            }
+        }
+        looked_at = syscall;
+    }
+}
+
 /// Decides whether the `mov` at `at`, inside the text `low..high`, is a site that can be rewritten.
 pub(crate) fn examine(at: usize, low: usize, high: usize) -> Option<Site> {
     if at < low {

@@ -62,3 +62,26 @@ fn what_cannot_be_copied_is_left_to_the_filter() {
     let other = cat(&[&[0xb8, 0xac, 0x01, 0, 0], &SYSCALL]);
     assert_eq!(site(&other, 0), None, "another number");
 }
+
+#[test]
+fn possible_sites_are_found_in_one_pass() {
+    let wide = [0x48, 0xc7, 0xc0, 0xab, 1, 0, 0];
+    let fill = [0x90; 70];
+    let text = cat(&[
+        &MOV_ENTER, // too far from the first system call
+        &fill,
+        &wide,
+        &SYSCALL,
+        &MOV_ENTER,
+        &[0xb9, 0x0f, 0x05, 0, 0], // looks like a system call, and stands before the real one
+        &SYSCALL,
+        &[0xb8, 0xaa, 1], // cut off
+    ]);
+    let mut found = Vec::new();
+    possible_sites(&text, |at, nr| found.push((at, nr)));
+    assert_eq!(found, [(75, 427), (84, 426)]);
+    let mut none = 0;
+    possible_sites(&SYSCALL, |_, _| none += 1);
+    possible_sites(&cat(&[&[0x48], &SYSCALL]), |_, _| none += 1);
+    assert_eq!(none, 0);
+}
