@@ -37,6 +37,7 @@ pub mod refusals;
 pub mod regions;
 pub mod register;
 pub mod resize;
+pub mod restricted;
 pub mod rw;
 pub mod sendrecv;
 pub mod setup;
@@ -62,6 +63,7 @@ pub const FAMILIES: &[Family] = &[
     enter::FAMILY,
     queues::FAMILY,
     links::FAMILY,
+    restricted::FAMILY,
     rw::FAMILY,
     lent::FAMILY,
     files::FAMILY,

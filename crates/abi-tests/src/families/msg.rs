@@ -386,7 +386,7 @@ fn a_child_sends_to_the_ring_of_its_parent(abi: &Abi) {
 
 /// Two processes post to one ring at the same time.
 fn a_child_sends_while_its_parent_submits(abi: &Abi) {
-    const EACH: u64 = 3000;
+    const EACH: u64 = 6000;
     // Room for all: what does not fit stays, here, with the process that posts it.
     let mut p = params(raw::IORING_SETUP_CQSIZE);
     p.cq_entries = 2 * EACH as u32;
@@ -398,8 +398,9 @@ fn a_child_sends_while_its_parent_submits(abi: &Abi) {
     });
     let (mut pushed, mut own, mut theirs) = (0, 0, 0);
     while own < EACH || theirs < EACH {
-        if pushed == own && pushed < EACH {
-            let batch: Vec<Sqe> = (pushed..EACH.min(pushed + 64)).map(|i| nop().ud(i)).collect();
+        // No faster than the child, so that the two meet.
+        if pushed == own && pushed < EACH && pushed < theirs + 64 {
+            let batch: Vec<Sqe> = (pushed..EACH.min(pushed + 16)).map(|i| nop().ud(i)).collect();
             to.push_all(&batch);
             check_eq!(to.enter(batch.len() as u32, 0, GETEVENTS), Res(batch.len() as i64), "all");
             pushed += batch.len() as u64;
