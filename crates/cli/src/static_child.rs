@@ -8,11 +8,11 @@
 #![allow(unsafe_code)]
 
 use std::collections::HashMap;
-use std::ffi::{CStr, CString, OsString};
+use std::ffi::{CStr, CString, OsStr, OsString};
 use std::io::{self, Write};
-use std::os::unix::ffi::OsStringExt;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::process::ExitCode;
-use std::{fs, ptr};
+use std::{env, fs, ptr};
 
 use libc::{c_char, c_int, c_long, pid_t};
 use soloring_abi::cookie::{COOKIE, MMAP_FLAGS_COOKIE};
@@ -32,9 +32,12 @@ pub fn main(args: impl Iterator<Item = OsString>) -> ExitCode {
         let name = path.to_string_lossy();
         let _ = writeln!(
             io::stderr(),
-            "soloring: {name} is statically linked and cannot be followed ({error}): \
+            "soloring: {name} cannot load soloring and cannot be followed ({error}): \
              a ring call will end it"
         );
+    }
+    if matches!(target::examine(&path), Err(target::Refusal::OtherLoader)) {
+        leave_out_preload();
     }
     sigpipe::restore();
     let vector: Vec<_> = argv.iter().map(|a| a.as_ptr()).chain([ptr::null()]).collect();
@@ -44,6 +47,24 @@ pub fn main(args: impl Iterator<Item = OsString>) -> ExitCode {
     let error = io::Error::from_raw_os_error(-error as i32);
     let _ = writeln!(io::stderr(), "soloring: {}: {error}", path.to_string_lossy());
     ExitCode::from(if error.raw_os_error() == Some(libc::ENOENT) { 127 } else { 126 })
+}
+
+/// Takes our object off the list of what is to be loaded: another C library's loader would try to, and end the
+/// program. A static program has no loader, and keeps the list for its children.
+fn leave_out_preload() {
+    const LIST: &str = "LD_PRELOAD";
+    let object = env::var_os(environment::PRELOAD_PATH).unwrap_or_default();
+    let list = env::var_os(LIST).unwrap_or_default();
+    let is_other = |path: &&[u8]| !path.is_empty() && *path != object.as_bytes();
+    let entries = list.as_bytes().split(|b| matches!(b, b':' | b' '));
+    let rest = entries.filter(is_other).collect::<Vec<_>>().join(&b':');
+    // SAFETY: this process has one thread.
+    unsafe {
+        match rest.is_empty() {
+            true => env::remove_var(LIST),
+            false => env::set_var(LIST, OsStr::from_bytes(&rest)),
+        }
+    }
 }
 
 fn execve_args(path: &CStr, argv: &[*const c_char]) -> raw::Args {

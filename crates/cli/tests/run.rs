@@ -299,3 +299,38 @@ fn static_children_are_refused_not_killed() {
     assert!(output.status.success(), "{} {}", output.status, text(&output.stderr));
     assert!(output.stderr.is_empty(), "{}", text(&output.stderr));
 }
+
+/// The loader that this machine's programs name.
+fn loader() -> PathBuf {
+    let shell = std::fs::read("/bin/sh").unwrap();
+    let mark = b"/lib64/ld-";
+    let start = shell.windows(mark.len()).position(|w| w == mark).expect("a dynamic program");
+    let len = shell[start..].iter().position(|b| *b == 0).unwrap();
+    PathBuf::from(OsStr::from_bytes(&shell[start..start + len]))
+}
+
+/// A loader called as musl's is, which would fail on our object; here it is glibc's, and tells what it was asked to load.
+#[test]
+fn children_with_another_loader_start_and_get_no_ring() {
+    let dir = tempfile::tempdir().unwrap();
+    let musl = dir.path().join("ld-musl-x86_64.so.1");
+    std::os::unix::fs::symlink(loader(), &musl).unwrap();
+    let link = format!("-Wl,--dynamic-linker={}", musl.display());
+    let program = compiled("foreign", "foreign", &[&link]);
+    refused(&run(&[program.as_os_str()]), 126, "another C library");
+    for (others, expected) in [("", "preload: none\n"), ("libm.so.6", "preload: libm.so.6\n")] {
+        let output = command(&["--deny-kernel", "--"])
+            .args(["sh", "-c", "\"$0\"; echo status $?"])
+            .arg(&program)
+            .env("LD_PRELOAD", others)
+            .output()
+            .unwrap();
+        assert_eq!(
+            text(&output.stdout),
+            format!("{expected}no ring\nstatus 0\n"),
+            "{}",
+            text(&output.stderr)
+        );
+        assert!(output.stderr.is_empty(), "{}", text(&output.stderr));
+    }
+}
