@@ -209,9 +209,17 @@ impl<'a> Ring<'a> {
     }
 
     pub fn push_all(&mut self, sqes: &[Sqe]) {
-        for sqe in sqes {
-            self.push(*sqe);
+        // One tail for all: a ring's own thread takes them together.
+        let tail = self.tail;
+        assert!(self.pending() as usize + sqes.len() <= self.params.sq_entries as usize, "SQ full");
+        for (i, sqe) in sqes.iter().enumerate() {
+            let slot = tail.wrapping_add(i as u32) & (self.params.sq_entries - 1);
+            self.write_entry(slot, *sqe);
+            if !self.has(raw::IORING_SETUP_NO_SQARRAY) {
+                self.set_array(slot, slot);
+            }
         }
+        self.set_tail(tail.wrapping_add(sqes.len() as u32));
     }
 
     /// Stores into the SQ index array.

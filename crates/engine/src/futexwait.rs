@@ -70,12 +70,20 @@ impl Target {
         if now == self.value {
             return Ok(());
         }
-        // Whether this can be a futex at all comes before its value: memory that is to be read only cannot, shared.
-        let (how, at_once) = (libc::FUTEX_WAIT_BITSET | self.private(), [0u64; 2]);
-        // SAFETY: the kernel reads the word, checking the address, and a timespec of ours, long past.
-        match unsafe { sys!(futex, self.addr, how, self.value, at_once.as_ptr(), 0usize, u32::MAX) }
-        {
-            Err(Errno::EFAULT) => Err(Errno::EFAULT),
+        // Whether this can be a futex at all comes before its value: memory that is to be read only cannot, shared,
+        // nor can one that names no memory node.
+        let (how, long_past) = (libc::FUTEX_WAIT_BITSET | self.private(), [0u64; 2]);
+        let (addr, value, any, until) = (self.addr, self.value, u32::MAX, long_past.as_ptr());
+        // SAFETY: the kernel reads the word, checking the address, and a timespec of ours.
+        let asked = unsafe {
+            if self.flags & (NUMA | MPOL) == 0 {
+                sys!(futex, addr, how, value, until, 0usize, any)
+            } else {
+                sys!(futex_wait, addr, value, any, self.flags, until, libc::CLOCK_MONOTONIC)
+            }
+        };
+        match asked {
+            Err(e @ (Errno::EFAULT | Errno::EINVAL)) => Err(e),
             _ => Err(Errno::EAGAIN),
         }
     }

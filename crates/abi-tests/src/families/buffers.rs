@@ -173,6 +173,19 @@ fn sparse_tables_and_updates(abi: &Abi) {
     check_eq!(register2(&ring, 1, 0, &[vector(0, 0)], &[5]), err(EINVAL), "tag of an empty slot");
 }
 
+fn numbers_come_before_tags(abi: &Abi) {
+    let ring = Ring::new(abi, 4);
+    let nowhere = sys::forbidden_page();
+    let add = raw::io_uring_register_op::IORING_REGISTER_BUFFERS2 as u32;
+    let page = sys::buffer(4096);
+    let long = libc::iovec { iov_base: page.as_mut_ptr().cast(), iov_len: usize::MAX };
+    for (iov, want) in [(long, EINVAL), (sys::iovec(page), EFAULT)] {
+        let data = std::ptr::from_ref(&iov) as u64;
+        let arg = soloring_abi::RsrcRegister { nr: 1, flags: 0, resv2: 0, data, tags: nowhere };
+        check_eq!(ring.register(add, &arg, size_of_val(&arg) as u32), err(want));
+    }
+}
+
 fn tags_are_posted_when_a_buffer_goes(abi: &Abi) {
     let ring = Ring::new(abi, 8);
     let iov = [page(), page()];
@@ -251,6 +264,7 @@ family!["buffers", modes;
     registration_errors,
     empty_slots,
     sparse_tables_and_updates,
+    numbers_come_before_tags,
     tags_are_posted_when_a_buffer_goes,
     tags_wait_for_requests_in_flight,
     pages_of_files,

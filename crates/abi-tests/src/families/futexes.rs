@@ -360,7 +360,21 @@ fn memory_that_is_only_read_is_no_shared_futex(abi: &Abi) {
     }
 }
 
+fn a_futex_that_names_no_node(abi: &Abi) {
+    const NUMA: i32 = 4;
+    let mut ring = Ring::new(abi, 8);
+    let words = sys::buffer(4096);
+    words[..8].copy_from_slice(&[b'x'; 8]);
+    let at = words.as_ptr() as u64;
+    for value in [0, u32::from_ne_bytes([b'x'; 4]) as u64] {
+        let flags = U32 | PRIVATE | NUMA;
+        let entry = op(Opcode::FutexWait, flags, at, 0, value).with(|s| s.addr3 = ANY);
+        check_eq!(ring.res(entry), err(EINVAL), "whatever it holds");
+    }
+}
+
 family!["futexes", modes;
+    a_futex_that_names_no_node,
     memory_that_is_only_read_is_no_shared_futex,
     wake_after_the_value_changed,
     a_wake_right_behind_the_wait_finds_it,

@@ -80,6 +80,15 @@ fn bad_flags(abi: &Abi) {
     }
 }
 
+fn the_count_has_32_bits(abi: &Abi) {
+    let mut ring = Ring::new(abi, 8);
+    let soon = ms(1);
+    let limit = crate::sqe::link_timeout(&soon, 0).with(|s| s.off = 1 << 40).ud(2);
+    ring.submit_all(&[nop().link().ud(1), limit]);
+    check_eq!(ring.results(2), [(1, Res(0)), (2, err(libc::ECANCELED))], "no count at all");
+    check_eq!(ring.res(timeout(&soon, 1 << 40, 0)), err(libc::ETIME));
+}
+
 fn bad_fields(abi: &Abi) {
     let mut ring = Ring::new(abi, 4);
     let t = ms(5);
@@ -300,6 +309,7 @@ family!["timeout", modes;
     the_time_may_be_gone_after_submission,
     bad_flags,
     bad_fields,
+    the_count_has_32_bits,
     a_count_of_completions_ends_it,
     a_count_reached_in_the_same_submission,
     a_count_that_is_not_reached,

@@ -178,6 +178,25 @@ fn asked_not_to_wait(abi: &Abi) {
     }
 }
 
+fn an_offset_below_zero(abi: &Abi) {
+    let file = sys::file_with(b"a file");
+    let mut ring = Ring::new(abi, 8);
+    let sync = |off: u64, len: u32| op(Opcode::Fsync, file, 0, len, off).ud(1);
+    check_eq!(ring.res(sync(1 << 63, 0)), err(EINVAL));
+    check_eq!(ring.res(sync(i64::MAX as u64, 1)), Res(0), "an end beyond all files");
+    ring.push_all(&[nop().with(|s| s.ioprio = 1).link(), sync(u64::MAX, 0)]);
+    ring.submit();
+    check_eq!(ring.results(2), [(0, err(EINVAL)), (1, err(EINVAL))], "among the checks");
+}
+
+fn a_socket_that_its_slot_refuses(abi: &Abi) {
+    let mut ring = Ring::with_slots(abi, 1);
+    let socket = sqe::socket(libc::AF_UNIX, SOCK_STREAM, 0).with(|s| s.file_index = 5).ud(1);
+    ring.submit_all(&[socket.skip(), nop().ud(2)]);
+    check_eq!(ring.results(1), [(2, Res(0))], "is no failure");
+    check_eq!(order(&mut ring, &[socket.link(), nop().ud(2)]), [(1, err(EINVAL)), (2, Res(0))]);
+}
+
 fn what_is_refused_takes_no_buffer(abi: &Abi) {
     let mut ring = Ring::new(abi, 8);
     let memory = sys::buffer(4096);
@@ -215,6 +234,8 @@ fn on_an_iopoll_ring(abi: &Abi) {
 }
 
 family!["workers", modes;
+    an_offset_below_zero,
+    a_socket_that_its_slot_refuses,
     what_is_refused_takes_no_buffer,
     on_an_iopoll_ring,
     a_chain_begins_in_its_turn,

@@ -229,6 +229,14 @@ fn tame(world: &World, pages: &Pages, s: &mut Sqe) {
         O::PollAdd | O::PollRemove if named.is_some_and(|name| name.contains("ring")) => {
             s.op_flags &= !(libc::POLLRDNORM | libc::POLLWRNORM) as u32;
         }
+        // They can be polled, and wake nobody.
+        O::PollAdd | O::PollRemove if matches!(named, Some("sys file" | "proc file")) => {
+            s.fd = world.fd("pipe r");
+        }
+        // Which of two reasons not to is said first depends on the device.
+        O::Write | O::Writev | O::WriteFixed | O::WritevFixed if s.op_flags & 0x41 == 0x41 => {
+            s.op_flags &= !1;
+        }
         // An address of no length is none to sendmsg(2).
         O::Send | O::SendZc if s.file_index & 0xffff == 0 => s.off = 0,
         // They can be polled, and give nothing.

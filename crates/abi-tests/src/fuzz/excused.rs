@@ -26,6 +26,7 @@ pub const EXCUSED: &[(&str, Rule)] = &[
     ),
     ("works of one submission run at once", works_race),
     ("one worker cancels what another does", cancelled_by_work),
+    ("a silent request that was held up races with the cancellation", late_and_silent),
     ("a limit expires beside its request", limit_beside),
     ("how much a request that repeats does in one turn, where completions do not fit", turn),
 ];
@@ -75,7 +76,15 @@ fn limit_beside(seen: &Seen) -> bool {
 /// A completion that does not fit ends the request; ours reads on while there is something, the kernel after each look
 /// at the file.
 fn turn(seen: &Seen) -> bool {
-    seen.full && seen.entry().is_some_and(|s| is(s, &[Opcode::ReadMultishot]))
+    let repeats = [Opcode::ReadMultishot, Opcode::PollAdd, Opcode::Recv, Opcode::Recvmsg];
+    seen.full && seen.entry().is_some_and(|s| is(s, &repeats))
+}
+
+/// What was held up until the cancellation, and then raced with it, says nothing of its success.
+fn late_and_silent(seen: &Seen) -> bool {
+    let Some(s) = seen.entry() else { return false };
+    let pair = seen.results(seen.at - 1);
+    s.flags & sqe_flags::CQE_SKIP_SUCCESS != 0 && [("", "waited"), ("waited", "")].contains(&pair)
 }
 
 /// Operations that workers do, and that see what others of them do.

@@ -7,7 +7,7 @@ use super::mismatch::{Mismatch, Outcome};
 use super::pages::Pages;
 use super::world::{HINTS, Shape, World, open_now};
 use crate::backend::{Abi, Kernel};
-use crate::res::{Res, err};
+use crate::res::Res;
 use crate::sys;
 use fastrand::Rng;
 use soloring_abi::{Opcode, Sqe, raw};
@@ -38,12 +38,9 @@ struct Story {
 
 /// A result as far as both sides must agree.
 fn result(s: &Sqe, res: Res, flags: u32, canceled: bool) -> String {
-    let interrupted = [err(libc::ECANCELED), err(libc::EINTR), Res(-512)].contains(&res);
-    if canceled && interrupted {
-        return "waited".into();
-    }
-    if canceled && is_work(s) {
-        // It was held up by something that waited, and raced with the next cancellation.
+    if canceled && (res.is_err() || is_work(s)) {
+        // Mostly it says that it was cancelled. Others were held up by what waited, and raced with the next
+        // cancellation.
         return "waited".into();
     }
     let flags = flags & !HINTS;

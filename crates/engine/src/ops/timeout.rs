@@ -46,7 +46,7 @@ fn clock(flags: u32) -> Result<i32, Errno> {
 fn parse(req: &mut Req, is_link: bool) -> Result<(), Errno> {
     let sqe = &req.sqe;
     must_be_zero(&[sqe.addr3, sqe.pad2])?;
-    if sqe.buf_index != 0 || sqe.len != 1 || sqe.file_index != 0 || is_link && sqe.off != 0 {
+    if sqe.buf_index != 0 || sqe.len != 1 || sqe.file_index != 0 || is_link && sqe.off as u32 != 0 {
         return Err(Errno::EINVAL);
     }
     let flags = sqe.op_flags;

@@ -13,8 +13,8 @@ const MAX_BUFFERS: u32 = 1 << 14;
 const MAX_BYTES: u64 = 1 << 30;
 const PAGE: u64 = 4096;
 
-/// Checks one buffer as the kernel does when it pins it: `None` for an empty slot.
-fn check(iov: IoVec) -> Result<Option<FixedBuf>, Errno> {
+/// Checks the numbers of one buffer. Returns its pages as start and end, `None` for an empty slot.
+fn check(iov: IoVec) -> Result<Option<(u64, u64)>, Errno> {
     if iov.len > isize::MAX as u64 {
         return Err(Errno::EINVAL);
     }
@@ -25,7 +25,12 @@ fn check(iov: IoVec) -> Result<Option<FixedBuf>, Errno> {
         return Err(Errno::EFAULT);
     }
     let end = iov.base.checked_add(iov.len + PAGE - 1).ok_or(Errno::EOVERFLOW)? & !(PAGE - 1);
-    let start = iov.base & !(PAGE - 1);
+    Ok(Some((iov.base & !(PAGE - 1), end)))
+}
+
+/// Checks one buffer as the kernel does when it pins it: `None` for an empty slot.
+fn pin(iov: IoVec) -> Result<Option<FixedBuf>, Errno> {
+    let Some((start, end)) = check(iov)? else { return Ok(None) };
     if !writable(start, end - start) {
         return Err(Errno::EFAULT);
     }
@@ -58,8 +63,11 @@ fn read_tag(tags: u64, i: u64) -> Result<u64, Errno> {
     if tags == 0 { Ok(0) } else { usercopy::read(tags + i * 8) }
 }
 
-fn node(st_iov: IoVec, tag: u64) -> Result<Option<Node<FixedBuf>>, Errno> {
-    match check(st_iov)? {
+/// A buffer and its tag, the `i`th: that is read between the check of the numbers and the look at the memory.
+fn node(iov: IoVec, tags: u64, i: u64) -> Result<Option<Node<FixedBuf>>, Errno> {
+    check(iov)?;
+    let tag = read_tag(tags, i)?;
+    match pin(iov)? {
         Some(buf) => Ok(Some(Node { item: Arc::new(buf), tag })),
         None if tag != 0 => Err(Errno::EINVAL),
         None => Ok(None),
@@ -76,7 +84,7 @@ fn fill(st: &mut State, data: u64, nr: u32, tags: u64) -> Result<i32, Errno> {
     let mut slots = Vec::with_capacity(nr as usize);
     for i in 0..nr as u64 {
         let iov = if data == 0 { IoVec::default() } else { usercopy::read(data + i * 16)? };
-        slots.push(node(iov, read_tag(tags, i)?)?);
+        slots.push(node(iov, tags, i)?);
     }
     st.bufs = Some(Table::new(slots));
     Ok(0)
@@ -133,7 +141,7 @@ pub fn update2(st: &mut State, arg: Arg) -> Result<i32, Errno> {
     let mut done = 0;
     let result = (0..up.nr).try_for_each(|i| {
         let iov: IoVec = usercopy::read(up.data + i as u64 * 16)?;
-        let new = node(iov, read_tag(up.tags, i as u64)?)?;
+        let new = node(iov, up.tags, i as u64)?;
         let table = st.bufs.as_mut().ok_or(Errno::ENXIO)?;
         if let Some(old) = table.replace(up.offset + i, new) {
             st.retire_buf(old);
