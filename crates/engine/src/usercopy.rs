@@ -6,7 +6,7 @@
 #![allow(unsafe_code)]
 
 use crate::sys::sys;
-use soloring_abi::Errno;
+use soloring_abi::{Errno, IoVec};
 use std::mem::MaybeUninit;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -330,6 +330,26 @@ pub fn read_vec<T: Plain>(addr: u64, count: usize) -> Result<Vec<T>, Errno> {
     // SAFETY: capacity is `count` and all its bytes were written; any bytes are a `T` (`Plain`).
     unsafe { values.set_len(count) };
     Ok(values)
+}
+
+/// Reads vectors of buffers, whose lengths are checked one after the other as they are read.
+///
+/// # Errors
+/// EINVAL for a length that no buffer has, EFAULT, ENOMEM.
+pub fn read_vectors(addr: u64, count: usize) -> Result<Vec<IoVec>, Errno> {
+    let too_long = |v: &IoVec| v.len > isize::MAX as u64;
+    match read_vec::<IoVec>(addr, count) {
+        Ok(all) if all.iter().any(too_long) => Err(Errno::EINVAL),
+        Err(Errno::EFAULT) => {
+            for i in 0..count as u64 {
+                if too_long(&read(addr.wrapping_add(16 * i))?) {
+                    return Err(Errno::EINVAL);
+                }
+            }
+            Err(Errno::EFAULT)
+        }
+        other => other,
+    }
 }
 
 /// Copies a slice out.

@@ -431,7 +431,21 @@ fn many_reads_in_flight(abi: &Abi) {
     }
 }
 
+fn a_bad_length_comes_before_a_missing_vector(abi: &Abi) {
+    let mut ring = Ring::new(abi, 4);
+    let page = sys::guarded_page();
+    page[4088..].copy_from_slice(&u64::MAX.to_ne_bytes());
+    let at = page.as_ptr() as u64 + 4080;
+    let zero = sys::open("/dev/zero", libc::O_RDWR);
+    for opcode in [Opcode::Readv, Opcode::Writev] {
+        check_eq!(ring.res(op(opcode, zero, at, 2, 0)), err(EINVAL), "the first is read first");
+    }
+    page[4088..].fill(0);
+    check_eq!(ring.res(op(Opcode::Readv, zero, at, 2, 0)), err(EFAULT));
+}
+
 family!["rw", modes;
+    a_bad_length_comes_before_a_missing_vector,
     nop_injects_a_result,
     nop_on_a_file,
     nop_forced_async,

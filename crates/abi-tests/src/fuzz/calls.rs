@@ -311,9 +311,8 @@ fn enter_once(
         if one_in(rng, 4) {
             block[1] |= (rng.u64(..3000)) << 32;
             // Not with a time beyond all clocks, whose sum with the present is before it in the kernel.
-            if block[2] >= pages.text.as_ptr() as u64
-                && block[2] < pages.text.as_ptr() as u64 + 4096
-            {
+            let beyond = [&*pages.vectors, &*pages.message, &*pages.text];
+            if beyond.iter().any(|page| page.as_ptr_range().contains(&(block[2] as *const u8))) {
                 block[2] = pages.scratch.as_ptr() as u64;
             }
         }

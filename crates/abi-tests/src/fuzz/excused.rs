@@ -12,6 +12,8 @@ pub struct Seen<'a> {
     pub theirs: &'a Outcome,
     /// The part of the outcomes that differs first; parts are: the submission, one per entry, others.
     pub at: usize,
+    /// The world has drained requests.
+    pub drained: bool,
     /// The CQ has hardly any room.
     pub full: bool,
 }
@@ -25,7 +27,11 @@ pub const EXCUSED: &[(&str, Rule)] = &[
         linked_behind_work,
     ),
     ("works of one submission run at once", works_race),
-    ("one worker cancels what another does", cancelled_by_work),
+    ("a work is cancelled as it begins", cancelled_work),
+    (
+        "behind what is drained, and failed its checks, the kernel's requests may wait longer",
+        held_up,
+    ),
     ("a silent request that was held up races with the cancellation", late_and_silent),
     ("a limit expires beside its request", limit_beside),
     ("how much a request that repeats does in one turn, where completions do not fit", turn),
@@ -56,13 +62,11 @@ fn linked_behind_work(seen: &Seen) -> bool {
     worked && (seen.results(i).1 == "waited" || seen.results(i) == ("-EALREADY", "-ENOENT"))
 }
 
-/// A worker cancels what another is about to do.
-fn cancelled_by_work(seen: &Seen) -> bool {
-    let by_worker = sqe_flags::ASYNC | sqe_flags::IO_DRAIN | LINKS;
+/// A work is cancelled that has begun on one side, on a worker that was there already.
+fn cancelled_work(seen: &Seen) -> bool {
     let cancels = |s: &Sqe| is(s, &[Opcode::AsyncCancel]);
-    let behind = seen.batch.iter().any(|s| s.flags & by_worker != 0);
     let about = seen.entry().is_some_and(|s| is_work(s) || cancels(s));
-    behind && about && seen.batch.iter().any(cancels)
+    about && seen.batch.iter().any(cancels) && seen.batch.iter().any(is_work)
 }
 
 /// The time of a LINK_TIMEOUT is over while its request, which a worker has, ends.
@@ -78,6 +82,12 @@ fn limit_beside(seen: &Seen) -> bool {
 fn turn(seen: &Seen) -> bool {
     let repeats = [Opcode::ReadMultishot, Opcode::PollAdd, Opcode::Recv, Opcode::Recvmsg];
     seen.full && seen.entry().is_some_and(|s| is(s, &repeats))
+}
+
+/// How long a drained request holds up those behind it depends, in the kernel, on when failed ones before it are let go.
+fn held_up(seen: &Seen) -> bool {
+    let Some(i) = seen.at.checked_sub(1).filter(|i| *i < seen.batch.len()) else { return false };
+    seen.drained && i > 0 && seen.results(i).0 == "waited"
 }
 
 /// What was held up until the cancellation, and then raced with it, says nothing of its success.

@@ -183,7 +183,8 @@ fn first_difference(
     {
         let parts = ours.parts.iter().zip(&theirs.parts);
         let Some(at) = parts.clone().position(|(a, b)| a != b) else { continue };
-        let seen = Seen { batch, ours, theirs, at, full: input.contains("[Full") };
+        let (drained, full) = (seed.is_multiple_of(2), input.contains("[Full"));
+        let seen = Seen { batch, ours, theirs, at, drained, full };
         let excuse = EXCUSED.iter().find(|(_, rule)| rule(&seen)).map(|(name, _)| *name);
         let (ours, theirs) = (&ours.parts[at], &theirs.parts[at]);
         let kind = match ours.0.as_str() {

@@ -40,7 +40,7 @@ fn prep(_: &mut State, req: &mut Req) -> Result<(), Errno> {
 fn issue(st: &mut State, req: &mut Req, attempt: Attempt) -> Outcome {
     let fd = req.fd();
     if st.setup_has(raw::IORING_SETUP_IOPOLL) {
-        return Outcome::err(Errno::EOPNOTSUPP);
+        return Outcome::err(if sys::is_open(fd) { Errno::EOPNOTSUPP } else { Errno::EBADF });
     }
     match sys::file_kind(fd).map(|k| k.mode & libc::S_IFMT) {
         Ok(libc::S_IFSOCK) => {}

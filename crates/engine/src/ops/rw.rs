@@ -99,10 +99,7 @@ fn prep_vectored(req: &mut Req) -> Result<(), Errno> {
 
 /// The vector itself must be readable at submission, as the kernel imports it there.
 fn copy_vector(req: &mut Req) -> Result<(), Errno> {
-    let iov = usercopy::read_vec::<IoVec>(req.sqe.addr, req.sqe.len as usize)?;
-    if iov.iter().any(|v| v.len > isize::MAX as u64) {
-        return Err(Errno::EINVAL);
-    }
+    let iov = usercopy::read_vectors(req.sqe.addr, req.sqe.len as usize)?;
     if !is_fixed_buf(req) {
         iov.iter().try_for_each(|v| usercopy::access_ok(v.base, v.len))?;
     }

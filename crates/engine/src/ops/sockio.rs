@@ -47,11 +47,7 @@ pub fn read_iov(addr: u64, count: u64) -> Result<Vec<IoVec>, Errno> {
     if count == 0 {
         return Ok(Vec::new());
     }
-    let iov = usercopy::read_vec::<IoVec>(addr, count as usize)?;
-    if iov.iter().any(|v| v.len > isize::MAX as u64) {
-        return Err(Errno::EINVAL);
-    }
-    Ok(iov)
+    usercopy::read_vectors(addr, count as usize)
 }
 
 pub fn stable_msg(req: &mut Req) -> Result<(), Errno> {
