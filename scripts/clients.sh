@@ -6,7 +6,7 @@
 #
 # CLIENT is a name from the list at the end; all of them without one. A client whose program is missing is
 # skipped, with a line that says what to install. Exits with 1 if a client fails or the two sides differ, with
-# 2 if nothing can be run. Where the kernel's ring is refused, only our side runs and is checked by itself.
+# 2 if it cannot start. Where the kernel's ring is refused, only our side runs and is checked by itself.
 # Needs cargo; installs nothing. Works in target/clients/ and, for sockets, in a temporary directory; servers listen
 # on the loopback only and end with the script.
 set -u -o pipefail
@@ -72,7 +72,7 @@ on_ring() {
 # compare NAME LEAST SECONDS FUNCTION ARGS...: has the function run its program on both rings, and compares what
 # it prints. LEAST is the number of requests of ours below which the program has not used a ring.
 compare() {
-    local name=$1 least=$2 seconds=$3 ours theirs count run files
+    local name=$1 least=$2 seconds=$3 ours theirs count run files word='same    '
     shift 3
     on_ring ours
     ours=$(bounded "$seconds" "$@" 2>"$work/$name-ours.log") || { fail "$name: ours failed: $ours $(tail -n 3 "$work/$name-ours.log")"; return; }
@@ -82,13 +82,14 @@ compare() {
         theirs=$(bounded "$seconds" "$@" 2>"$work/$name-kernel.log") || { fail "$name: fails on the kernel's ring: $theirs $(tail -n 3 "$work/$name-kernel.log")"; return; }
     else
         theirs=$ours
+        word='ours ran'
     fi
     if [ "$ours" != "$theirs" ]; then
         fail "$name: ours: $ours; kernel: $theirs"
     elif [ "$count" -lt "$least" ]; then
         fail "$name: soloring counted $count requests only: $ours"
     else
-        say "same     $name: ${ours//$'\n'/, }; $count requests"
+        say "$word $name: ${ours//$'\n'/, }; $count requests"
     fi
 }
 
@@ -151,6 +152,7 @@ client_fio() {
     compare fio-randwrite $((2 * least)) 300 do_fio "${fio_write[@]}"
     compare fio-randwrite-registered $((2 * least)) 300 do_fio "${fio_write[@]}" "${registered[@]}"
     compare fio-randwrite-thread $((2 * least)) 300 do_fio "${fio_write[@]}" --thread
+    size_mib=8 compare fio-sqpoll 4096 300 do_fio "${fio_write[@]}" --sqthread_poll=1
     compare fio-randread $least 300 do_fio_reads
     compare fio-randread-registered $least 300 do_fio_reads "${registered[@]}"
 }
@@ -181,6 +183,14 @@ client_wrappers() {
     needs wrapper-bwrap bwrap bubblewrap || return
     bwrap --dev-bind / / true 2>/dev/null || { skip 'wrapper-bwrap: namespaces are refused here'; return; }
     compare wrapper-bwrap 1000 60 do_wrapped bwrap --unshare-pid --dev-bind / /
+}
+
+# stress-ng ------------------------------------------------------------------------------------
+
+do_stress_ng() { (cd "$files" && limited stress-ng --quiet --io-uring 2 --timeout 3 --verify) && echo verified; }
+client_stress_ng() {
+    needs stress-ng stress-ng stress-ng || return
+    compare stress-ng 1000 60 do_stress_ng
 }
 
 # tcp_echo of the io-uring crate ---------------------------------------------------------------
@@ -394,7 +404,7 @@ client_plocate() {
 
 # ----------------------------------------------------------------------------------------------
 
-all=(fio allocators wrappers tcp_echo runtimes asio node qemu mariadb samba plocate)
+all=(fio allocators wrappers stress_ng tcp_echo runtimes asio node qemu mariadb samba plocate)
 [ $# -gt 0 ] || set -- "${all[@]}"
 for client in "$@"; do
     declare -F "client_$client" >/dev/null || missing "no client $client: ${all[*]}"
