@@ -64,8 +64,12 @@ fn renew(ctx: &Ctx, st: &mut State) -> Result<(), Errno> {
     let old = std::mem::replace(&mut st.shared, Arc::clone(&fresh));
     st.ring_fd = fresh.ring_fd;
     st.rings.set_shared_by_processes();
-    // Who sleeps there has to take notice of this process, and look at what it posts.
+    // Who sleeps there has to take notice of this process, and look at what it posts; and so has the thread that serves
+    // this ring elsewhere, which says then what it posted meanwhile.
     sys::eventfd_signal(old.wake_fd);
+    if let Some(thread) = &ctx.sq_thread {
+        thread.wake();
+    }
     st.rings.await_sharing();
     for fd in [old.epfd, old.wake_fd, old.ring_fd] {
         fds::close_private(fd);
@@ -73,9 +77,5 @@ fn renew(ctx: &Ctx, st: &mut State) -> Result<(), Errno> {
     std::mem::forget(old);
     shared::publish(ctx.id, &fresh);
     st.inherited = false;
-    // The thread that serves this ring elsewhere takes notice of that, and says what it posted meanwhile.
-    if let Some(thread) = &ctx.sq_thread {
-        thread.wake();
-    }
     Ok(())
 }
