@@ -124,25 +124,28 @@ fn a_forked_child_can_use_locks_that_the_parent_held() {
 #[test]
 #[ignore = "needs a process of its own"]
 fn fork_while_another_thread_is_inside() {
-    let (held, owned) = (CtxLock::new(1u64), CtxLock::new(1u64));
+    let (held, owned, plain) = (CtxLock::new(1u64), CtxLock::new(1u64), CtxLock::new(1u64));
     owned.lock().unwrap().bias_to(current_thread());
     let (inside, leave) = (Barrier::new(2), Barrier::new(2));
     std::thread::scope(|s| {
         s.spawn(|| {
-            // As an owner inside by the biased path: the harder of the two cases.
+            // As an owner inside by the biased path, and one without an owner by its mutex.
             held.lock().unwrap().bias_to(current_thread());
             let guard = held.lock().unwrap();
             assert_eq!(guard.mode(), Mode::BiasedOwner);
+            let by_mutex = plain.lock().unwrap();
             inside.wait();
             leave.wait();
-            drop(guard);
+            drop((guard, by_mutex));
         });
         inside.wait();
         // SAFETY: the child does nothing but lock, start and join one thread, and _exit.
         let child = unsafe { libc::fork() };
         if child == 0 {
-            let status =
-                std::panic::catch_unwind(AssertUnwindSafe(|| in_child(&held, &owned))).is_err();
+            // SAFETY: no memory involved; it ends a child that waits for nobody.
+            unsafe { libc::alarm(20) };
+            let body = AssertUnwindSafe(|| in_child(&held, &owned, &plain));
+            let status = std::panic::catch_unwind(body).is_err();
             // SAFETY: ends the child without running the parent's exit handlers.
             unsafe { libc::_exit(status.into()) };
         }
@@ -155,18 +158,21 @@ fn fork_while_another_thread_is_inside() {
     });
     // The parent's locks are as they were.
     assert_eq!(owned.lock().unwrap().mode(), Mode::BiasedOwner);
-    assert_eq!((*held.lock().unwrap(), *owned.lock().unwrap()), (1, 1));
+    assert_eq!([&held, &owned, &plain].map(|lock| *lock.lock().unwrap()), [1; 3]);
 }
 
-fn in_child(held: &CtxLock<u64>, owned: &CtxLock<u64>) {
+fn in_child(held: &CtxLock<u64>, owned: &CtxLock<u64>, plain: &CtxLock<u64>) {
     after_fork_child();
     assert_eq!(fence_support(), FenceSupport::Registered);
     assert!(held.try_lock().unwrap().is_none(), "it was held at the fork");
+    assert!(plain.try_lock().unwrap().is_none(), "and so was the one without an owner");
     // SAFETY: this is the child's only thread, it holds no guard, and the values are plain numbers.
     unsafe {
         held.reset_after_fork();
         owned.reset_after_fork();
+        plain.reset_after_fork();
     }
+    *plain.lock().unwrap() += 1;
     assert_eq!((held.owner(), owned.owner()), (None, Some(current_thread())));
     *held.lock().unwrap() += 1;
     assert_eq!(owned.lock().unwrap().mode(), Mode::Mutex);
