@@ -33,6 +33,7 @@ pub const EXCUSED: &[(&str, Rule)] = &[
         held_up,
     ),
     ("a silent request that was held up races with the cancellation", late_and_silent),
+    ("a time is read from where another entry of its submission writes", time_overwritten),
     ("a limit expires beside its request", limit_beside),
     ("how much a request that repeats does in one turn, where completions do not fit", turn),
 ];
@@ -65,8 +66,24 @@ fn linked_behind_work(seen: &Seen) -> bool {
 /// A work is cancelled that has begun on one side, on a worker that was there already.
 fn cancelled_work(seen: &Seen) -> bool {
     let cancels = |s: &Sqe| is(s, &[Opcode::AsyncCancel]);
-    let about = seen.entry().is_some_and(|s| is_work(s) || cancels(s));
-    about && seen.batch.iter().any(cancels) && seen.batch.iter().any(is_work)
+    let Some(s) = seen.entry() else { return false };
+    // A directory, for one, is refused at once here; the kernel has a worker find that out.
+    let refused = is_transfer(s) && seen.results(seen.at - 1).0 == "-ECANCELED";
+    let work = (is_work(s) || cancels(s)) && seen.batch.iter().any(is_work);
+    (work || refused) && seen.batch.iter().any(cancels)
+}
+
+fn is_transfer(s: &Sqe) -> bool {
+    use Opcode as O;
+    let reads = [O::Read, O::Readv, O::ReadFixed, O::ReadvFixed];
+    is(s, &reads) || is(s, &[O::Write, O::Writev, O::WriteFixed, O::WritevFixed])
+}
+
+/// A time is read before or after something else is read into its place.
+fn time_overwritten(seen: &Seen) -> bool {
+    let timed = |s: &Sqe| is(s, &[Opcode::Timeout, Opcode::LinkTimeout]);
+    let before = &seen.batch[..seen.at.saturating_sub(1).min(seen.batch.len())];
+    seen.entry().is_some_and(timed) && before.iter().any(is_transfer)
 }
 
 /// The time of a LINK_TIMEOUT is over while its request, which a worker has, ends.
