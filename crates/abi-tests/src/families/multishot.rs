@@ -395,6 +395,11 @@ fn message_errors(abi: &Abi) {
         let done = ring.run(recvmsg(receiver, &msg));
         check_eq!(plain(&done), (want, 0), "{name_len}, {control_len}");
     }
+    for (vectors, want) in [(2, EINVAL), (1024, EINVAL), (1025, libc::EMSGSIZE)] {
+        let mut msg = sys::msghdr(&mut []);
+        msg.msg_iovlen = vectors;
+        check_eq!(ring.res(recvmsg(receiver, &msg)), err(want), "{vectors} vectors");
+    }
     check_eq!(bufs.head(&ring), 0, "no buffer was taken");
     let mut byte = [0; 8];
     let mut iov = [sys::iovec(&mut byte), sys::iovec(&mut [])];

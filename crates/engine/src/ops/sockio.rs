@@ -100,6 +100,7 @@ fn chosen_limit(hdr: &libc::msghdr) -> Result<u32, Errno> {
             let iov: IoVec = usercopy::read(hdr.msg_iov as u64)?;
             Ok(iov.len.min(i32::MAX as u64) as u32)
         }
+        n if n as u64 > UIO_MAXIOV => Err(Errno::EMSGSIZE),
         _ => Err(Errno::EINVAL),
     }
 }
