@@ -89,7 +89,9 @@ compare() {
     elif [ "$count" -lt "$least" ]; then
         fail "$name: soloring counted $count requests only: $ours"
     else
-        say "$word $name: ${ours//$'\n'/, }; $count requests"
+        # Who is ended by a signal does not come to tell its count.
+        [ "$count" -gt 0 ] && count="$count requests" || count='requests not told'
+        say "$word $name: ${ours//$'\n'/, }; $count"
     fi
 }
 
