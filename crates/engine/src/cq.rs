@@ -222,16 +222,16 @@ mod tests {
     use super::*;
     use soloring_ringmem::{CqeSize, Layout, SqeSize};
 
+    /// Room for four completions.
+    fn rings() -> Rings {
+        let (sqe, cqe) = (SqeSize::B64, CqeSize::B16);
+        Rings::create(Layout { sq_entries: 2, cq_entries: 4, sqe, cqe, sq_array: true }, Ok)
+            .unwrap()
+    }
+
     #[test]
     fn overflow_keeps_everything_in_order() {
-        let layout = Layout {
-            sq_entries: 2,
-            cq_entries: 4,
-            sqe: SqeSize::B64,
-            cqe: CqeSize::B16,
-            sq_array: true,
-        };
-        let rings = Rings::create(layout, Ok).unwrap();
+        let rings = rings();
         let mut cq = Cq::new(4, false);
         for i in 0..6 {
             let cqe = Cqe { user_data: i, res: 0, flags: 0 };
@@ -247,15 +247,8 @@ mod tests {
 
     #[test]
     fn any_tail_of_another_process_leaves_the_ring_full_at_most() {
-        let layout = Layout {
-            sq_entries: 2,
-            cq_entries: 4,
-            sqe: SqeSize::B64,
-            cqe: CqeSize::B16,
-            sq_array: true,
-        };
         for tail in [1, 4, 5, 1 << 31, u32::MAX - 1, u32::MAX] {
-            let rings = Rings::create(layout, Ok).unwrap();
+            let rings = rings();
             let mut cq = Cq::new(4, false);
             rings.set_cq_tail(tail);
             cq.resync(&rings);

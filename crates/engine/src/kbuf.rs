@@ -8,6 +8,7 @@
 //! the program may unmap it at any time: they are copied in batches ([`Window`]), with the check that
 //! the copy implies. The program's pages stay what they are; a fork or a free() of them is its business.
 
+use crate::sys::MAX_RW_COUNT;
 use crate::{fds, usercopy};
 use soloring_abi::raw::{IORING_CQE_BUFFER_SHIFT, IORING_CQE_F_BUF_MORE, IORING_CQE_F_BUFFER};
 use soloring_abi::{Errno, IoVec};
@@ -317,7 +318,7 @@ impl Groups {
         list.try_reserve(fits).map_err(|_| Errno::ENOMEM)?;
         list.extend((0..fits as u64).map(|i| BufEntry {
             addr: addr + i * len as u64,
-            len: len.min(0x7fff_f000),
+            len: len.min(MAX_RW_COUNT as u32),
             bid: bid.wrapping_add(i as u16),
             tail: 0,
         }));

@@ -6,34 +6,51 @@
 #![allow(unsafe_code)]
 
 use crate::req::{Req, flag};
-use crate::sys::sys;
+use crate::sys::{self, FileKind, MAX_RW_COUNT, sys};
 use crate::{fds, usercopy};
 use soloring_abi::{Errno, IoVec};
-use std::sync::OnceLock;
+use std::sync::atomic::{AtomicI32, Ordering};
 
-/// What one call transfers at most (MAX_RW_COUNT).
-const MAX_RW_COUNT: u64 = 0x7fff_f000;
+/// Not looked for yet.
+const UNKNOWN: i32 = -2;
+const MISSING: i32 = -1;
+/// A private descriptor of the null device, open for writing.
+static NULL_DEVICE: AtomicI32 = AtomicI32::new(UNKNOWN);
 
-/// A private descriptor of `/dev/null`, open for writing. `None` where the file is missing, or is something else.
+/// `None` where the file is missing, or is something else.
+#[inline]
 fn null_device() -> Option<i32> {
-    static DEVICE: OnceLock<Option<i32>> = OnceLock::new();
-    *DEVICE.get_or_init(|| {
-        let path = c"/dev/null".as_ptr();
-        // SAFETY: a path with its end.
-        let low = unsafe { sys!(openat, libc::AT_FDCWD, path, libc::O_WRONLY | libc::O_CLOEXEC) };
-        let fd = fds::make_private(low.ok()? as i32).ok()?;
-        // SAFETY: all-zero is a value of the structure, which is plain numbers.
-        let mut stat: libc::stat = unsafe { std::mem::zeroed() };
-        // SAFETY: fills a structure on our stack.
-        let known = unsafe { sys!(fstat, fd, &raw mut stat) }.is_ok();
-        let null = known
-            && stat.st_mode & libc::S_IFMT == libc::S_IFCHR
-            && stat.st_rdev == libc::makedev(1, 3);
-        if !null {
-            fds::close_private(fd);
+    match NULL_DEVICE.load(Ordering::Relaxed) {
+        UNKNOWN => find_null_device(),
+        MISSING => None,
+        fd => Some(fd),
+    }
+}
+
+/// Whoever comes first keeps what he found. Nobody waits: a signal handler may be the second one, on the same thread.
+#[cold]
+fn find_null_device() -> Option<i32> {
+    let found = open_null_device().unwrap_or(MISSING);
+    let (was, is) = (UNKNOWN, found);
+    match NULL_DEVICE.compare_exchange(was, is, Ordering::Relaxed, Ordering::Relaxed) {
+        Ok(_) => (found != MISSING).then_some(found),
+        Err(_) => {
+            fds::close_private(found);
+            null_device()
         }
-        null.then_some(fd)
-    })
+    }
+}
+
+fn open_null_device() -> Option<i32> {
+    let path = c"/dev/null".as_ptr();
+    // SAFETY: a path with its end.
+    let low = unsafe { sys!(openat, libc::AT_FDCWD, path, libc::O_WRONLY | libc::O_CLOEXEC) };
+    let fd = fds::make_private(low.ok()? as i32).ok()?;
+    if sys::file_kind(fd).is_ok_and(FileKind::is_null_device) {
+        return Some(fd);
+    }
+    fds::close_private(fd);
+    None
 }
 
 /// Whether a request may lend what it points to.
@@ -74,6 +91,14 @@ mod tests {
         let count = |at: &[IoVec; 2], n| bytes(at.as_ptr() as u64, n);
         assert_eq!((count(&vectors, 2), count(&heap, 2)), (Some(4101), Some(4101)));
         assert_eq!((count(&heap, 1), count(&heap, 0)), (Some(5), Some(0)));
+    }
+
+    #[test]
+    fn who_comes_second_finds_what_the_first_found() {
+        let first = null_device();
+        assert!(first.is_some_and(fds::is_private));
+        // As a handler that interrupted the search would have it.
+        assert_eq!((find_null_device(), null_device()), (first, first));
     }
 
     #[test]

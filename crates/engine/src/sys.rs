@@ -105,12 +105,17 @@ pub fn poll_now(fd: i32, events: i16) -> i16 {
     }
 }
 
+/// The most that one call transfers.
+pub const MAX_RW_COUNT: u64 = 0x7fff_f000;
+
 /// What kind of file a descriptor names, as far as the engine needs it.
 #[derive(Clone, Copy, Debug)]
 pub struct FileKind {
     pub mode: u32,
     pub dev: u64,
     pub ino: u64,
+    /// The device that a special file stands for.
+    pub rdev: u64,
 }
 
 impl FileKind {
@@ -122,6 +127,11 @@ impl FileKind {
 
     pub fn is_socket(self) -> bool {
         self.mode & libc::S_IFMT == libc::S_IFSOCK
+    }
+
+    /// `/dev/null`, by whatever name.
+    pub fn is_null_device(self) -> bool {
+        self.mode & libc::S_IFMT == libc::S_IFCHR && self.rdev == libc::makedev(1, 3)
     }
 
     /// Stands for the file, as long as it exists.
@@ -141,7 +151,7 @@ pub fn file_kind(fd: i32) -> Result<FileKind, Errno> {
     check(unsafe { raw_syscall!(Sysno::fstat, fd, st.as_mut_ptr()) })?;
     // SAFETY: zeroed before, filled by the kernel: all fields are integers.
     let st = unsafe { st.assume_init() };
-    Ok(FileKind { mode: st.st_mode, dev: st.st_dev, ino: st.st_ino })
+    Ok(FileKind { mode: st.st_mode, dev: st.st_dev, ino: st.st_ino, rdev: st.st_rdev })
 }
 
 /// Whether two descriptors name the same open file description.

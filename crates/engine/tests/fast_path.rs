@@ -5,8 +5,11 @@
 #![allow(unsafe_code)]
 #![cfg(target_arch = "x86_64")]
 
+mod common;
+
+use common::Ring;
 use iced_x86::{Code, Decoder, DecoderOptions, Instruction, Mnemonic, OpKind};
-use soloring_abi::{Opcode, Params, Sqe, raw};
+use soloring_abi::{Opcode, Sqe, raw};
 use soloring_engine::uapi;
 use std::arch::asm;
 use std::collections::BTreeMap;
@@ -14,7 +17,7 @@ use std::net::UdpSocket;
 use std::os::fd::IntoRawFd;
 use std::process::Command;
 use std::ptr::{null, null_mut};
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::Ordering;
 
 const CASE: &str = "SOLORING_FAST_PATH_CASE";
 const OWNER: u32 = raw::IORING_SETUP_SINGLE_ISSUER | raw::IORING_SETUP_DEFER_TASKRUN;
@@ -34,64 +37,20 @@ struct Met {
     calls: BTreeMap<i64, u32>,
 }
 
-/// A ring in this process, and its descriptor as the calls take it.
-struct Ring {
-    fd: u32,
-    rings: usize,
-    sqes: usize,
-    p: Params,
-    tail: u32,
-}
-
-impl Ring {
-    fn new(flags: u32) -> Ring {
-        // SAFETY: all-zero parameters are valid.
-        let mut p: Params = unsafe { std::mem::zeroed() };
-        p.flags = flags;
-        // SAFETY: `p` is ours; the rings are mapped at the sizes that setup reports, which fit in a page or two.
-        unsafe {
-            let fd = uapi::io_uring_setup(BATCH, &raw mut p) as i32;
-            assert!(fd >= 0, "setup: {fd}");
-            let map = |at: u32| {
-                let both = libc::PROT_READ | libc::PROT_WRITE;
-                let at = at as i64;
-                uapi::ring_mmap(0, 4096, both, libc::MAP_SHARED, fd, at).unwrap() as usize
-            };
-            let (rings, sqes) = (map(raw::IORING_OFF_SQ_RING), map(raw::IORING_OFF_SQES));
-            Ring { fd: fd as u32, rings, sqes, p, tail: 0 }
-        }
+/// Takes all completions; returns how many said `res`.
+fn reap(ring: &Ring, res: i32) -> u32 {
+    // Acquire: pairs with the engine's release store of the tail.
+    let tail = ring.word(ring.p.cq_off.tail).load(Ordering::Acquire);
+    let head = ring.word(ring.p.cq_off.head).load(Ordering::Relaxed);
+    let mut good = 0;
+    for at in head..tail {
+        let slot = at & (ring.p.cq_entries - 1);
+        let offset = ring.p.cq_off.cqes + slot * 16 + 8;
+        good += u32::from(ring.word(offset).load(Ordering::Relaxed) as i32 == res);
     }
-
-    fn word(&self, offset: u32) -> &AtomicU32 {
-        // SAFETY: an offset that setup gave, inside the mapping.
-        unsafe { AtomicU32::from_ptr((self.rings + offset as usize) as *mut u32) }
-    }
-
-    fn push(&mut self, sqe: Sqe) {
-        let slot = self.tail & (self.p.sq_entries - 1);
-        self.word(self.p.sq_off.array + slot * 4).store(slot, Ordering::Relaxed);
-        // SAFETY: the masked slot lies in the mapped entries.
-        unsafe { (self.sqes as *mut Sqe).add(slot as usize).write_volatile(sqe) };
-        self.tail = self.tail.wrapping_add(1);
-        // Release: pairs with the engine's acquire load of the tail.
-        self.word(self.p.sq_off.tail).store(self.tail, Ordering::Release);
-    }
-
-    /// Takes all completions; returns how many said `res`.
-    fn reap(&self, res: i32) -> u32 {
-        // Acquire: pairs with the engine's release store of the tail.
-        let tail = self.word(self.p.cq_off.tail).load(Ordering::Acquire);
-        let head = self.word(self.p.cq_off.head).load(Ordering::Relaxed);
-        let mut good = 0;
-        for at in head..tail {
-            let slot = at & (self.p.cq_entries - 1);
-            let offset = self.p.cq_off.cqes + slot * 16 + 8;
-            good += u32::from(self.word(offset).load(Ordering::Relaxed) as i32 == res);
-        }
-        // Release: pairs with the engine's acquire load of the head.
-        self.word(self.p.cq_off.head).store(tail, Ordering::Release);
-        good
-    }
+    // Release: pairs with the engine's acquire load of the head.
+    ring.word(ring.p.cq_off.head).store(tail, Ordering::Release);
+    good
 }
 
 /// What each entry of a batch is, and its result. What it names stays, and is on the heap, as with most programs.
@@ -135,11 +94,14 @@ fn entry(name: &str) -> (Sqe, i32) {
 
 /// The child's part: `name` says on what kind of ring what is done.
 fn child(name: &str) {
-    let mut ring = Ring::new(match name {
-        "without an owner" => 0,
-        "enabled later" => OWNER | raw::IORING_SETUP_R_DISABLED,
-        _ => OWNER,
-    });
+    let ring = Ring::new(
+        BATCH,
+        match name {
+            "without an owner" => 0,
+            "enabled later" => OWNER | raw::IORING_SETUP_R_DISABLED,
+            _ => OWNER,
+        },
+    );
     if name == "enabled later" {
         let op = raw::io_uring_register_op::IORING_REGISTER_ENABLE_RINGS as u32;
         // SAFETY: the call takes no argument.
@@ -161,7 +123,7 @@ fn child(name: &str) {
     for _ in 0..3 {
         (0..BATCH).for_each(|_| ring.push(sqe));
         assert_eq!(enter(), BATCH as isize);
-        assert_eq!(ring.reap(res), BATCH);
+        assert_eq!(reap(&ring, res), BATCH);
     }
     (0..BATCH).for_each(|_| ring.push(sqe));
     // SAFETY: the parent traces this process and waits for the breakpoint. It reads the address in rax.
@@ -170,7 +132,7 @@ fn child(name: &str) {
     // SAFETY: as above.
     unsafe { asm!("int3") };
     assert_eq!(done, BATCH as isize);
-    assert_eq!(ring.reap(res), BATCH);
+    assert_eq!(reap(&ring, res), BATCH);
 }
 
 /// One traced process.

@@ -4,7 +4,10 @@
 #![allow(unsafe_code)]
 #![cfg(target_arch = "x86_64")]
 
-use soloring_abi::{Errno, Opcode, Params, Sqe, raw};
+mod common;
+
+use common::Ring;
+use soloring_abi::{Errno, Opcode, Sqe, raw};
 use soloring_engine::uapi;
 use std::arch::asm;
 use std::ptr::{null, null_mut};
@@ -17,80 +20,39 @@ const GETEVENTS: u32 = raw::IORING_ENTER_GETEVENTS;
 const MANY: usize = 7;
 const BUSY: isize = Errno::EBUSY.neg() as isize;
 
-/// A ring and its words, to be used by a handler: nothing here allocates.
-struct Ring {
-    fd: u32,
-    rings: usize,
-    sqes: usize,
-    p: Params,
+fn made() -> Ring {
+    Ring::new(4, OWNER)
 }
 
-impl Ring {
-    fn new() -> Ring {
-        // SAFETY: all-zero parameters are valid.
-        let mut p: Params = unsafe { std::mem::zeroed() };
-        p.flags = OWNER;
-        // SAFETY: `p` is ours; the rings are mapped at the sizes that setup reports, which fit in a page.
-        unsafe {
-            let fd = uapi::io_uring_setup(4, &raw mut p) as i32;
-            assert!(fd >= 0, "setup: {fd}");
-            let map = |at: u32| {
-                let both = libc::PROT_READ | libc::PROT_WRITE;
-                let at = at as i64;
-                uapi::ring_mmap(0, 4096, both, libc::MAP_SHARED, fd, at).unwrap() as usize
-            };
-            let (rings, sqes) = (map(raw::IORING_OFF_SQ_RING), map(raw::IORING_OFF_SQES));
-            Ring { fd: fd as u32, rings, sqes, p }
-        }
-    }
+fn enter(ring: &Ring, to_submit: u32) -> isize {
+    // SAFETY: the entries are NOPs.
+    unsafe { uapi::io_uring_enter(ring.fd, to_submit, to_submit, GETEVENTS, null(), 0) }
+}
 
-    fn word(&self, offset: u32) -> &AtomicU32 {
-        // SAFETY: an offset that setup gave, inside the mapping.
-        unsafe { AtomicU32::from_ptr((self.rings + offset as usize) as *mut u32) }
-    }
+/// Takes all completions and returns how many there were.
+fn reap(ring: &Ring) -> u32 {
+    // Acquire: pairs with the engine's release store of the tail.
+    let tail = ring.word(ring.p.cq_off.tail).load(Ordering::Acquire);
+    // AcqRel: pairs with the engine's acquire load of the head.
+    tail.wrapping_sub(ring.word(ring.p.cq_off.head).swap(tail, Ordering::AcqRel))
+}
 
-    /// A NOP, submitted by nobody yet.
-    fn push(&self) {
-        let tail = self.word(self.p.sq_off.tail);
-        let slot = tail.load(Ordering::Relaxed) & (self.p.sq_entries - 1);
-        self.word(self.p.sq_off.array + slot * 4).store(slot, Ordering::Relaxed);
-        let sqe = Sqe { opcode: Opcode::Nop as u8, fd: -1, ..Sqe::default() };
-        // SAFETY: the masked slot lies in the mapped entries.
-        unsafe { (self.sqes as *mut Sqe).add(slot as usize).write_volatile(sqe) };
-        // Release: pairs with the engine's acquire load of the tail.
-        tail.fetch_add(1, Ordering::Release);
+/// One NOP from submission to completion, the one that was not taken last time if there is one; or what the call
+/// returned otherwise.
+fn nop(ring: &Ring) -> Result<(), isize> {
+    let [head, tail] =
+        [ring.p.sq_off.head, ring.p.sq_off.tail].map(|at| ring.word(at).load(Ordering::Relaxed));
+    if head == tail {
+        ring.push(Sqe { opcode: Opcode::Nop as u8, fd: -1, ..Sqe::default() });
     }
+    match enter(ring, 1) {
+        1 if reap(ring) == 1 => Ok(()),
+        other => Err(other),
+    }
+}
 
-    fn enter(&self, to_submit: u32) -> isize {
-        // SAFETY: the entries are NOPs.
-        unsafe { uapi::io_uring_enter(self.fd, to_submit, to_submit, GETEVENTS, null(), 0) }
-    }
-
-    /// Takes all completions and returns how many there were.
-    fn reap(&self) -> u32 {
-        // Acquire: pairs with the engine's release store of the tail.
-        let tail = self.word(self.p.cq_off.tail).load(Ordering::Acquire);
-        // AcqRel: pairs with the engine's acquire load of the head.
-        tail.wrapping_sub(self.word(self.p.cq_off.head).swap(tail, Ordering::AcqRel))
-    }
-
-    /// One NOP from submission to completion, the one that was not taken last time if there is one; or what the call
-    /// returned otherwise.
-    fn nop(&self) -> Result<(), isize> {
-        let [head, tail] = [self.p.sq_off.head, self.p.sq_off.tail]
-            .map(|at| self.word(at).load(Ordering::Relaxed));
-        if head == tail {
-            self.push();
-        }
-        match self.enter(1) {
-            1 if self.reap() == 1 => Ok(()),
-            other => Err(other),
-        }
-    }
-
-    fn works(&self) -> bool {
-        self.nop().is_ok()
-    }
+fn works(ring: &Ring) -> bool {
+    nop(ring).is_ok()
 }
 
 /// The rings of the interrupted call, and those of the handler.
@@ -134,7 +96,7 @@ extern "C" fn on_trap(_: libc::c_int) {
         return;
     }
     let Some(rings) = RINGS.get() else { return };
-    let mut good = match next(&rings.handlers).nop() {
+    let mut good = match nop(next(&rings.handlers)) {
         Ok(()) => true,
         // The interrupted call was about to look for its ring, and the handler has to look for its own.
         Err(BUSY) => {
@@ -144,7 +106,7 @@ extern "C" fn on_trap(_: libc::c_int) {
         Err(_) => false,
     };
     if let Some(same) = rings.own.get(SAME.load(Ordering::Relaxed)) {
-        match same.enter(0) {
+        match enter(same, 0) {
             0 => LET_IN.fetch_add(1, Ordering::Relaxed),
             BUSY => TOLD_BUSY.fetch_add(1, Ordering::Relaxed),
             _ => {
@@ -173,11 +135,11 @@ fn closed_wherever_it_is_entered() {
     let open = || std::fs::read_dir("/proc/self/fd").unwrap().count();
     let (before, mut at, mut traps) = (open(), 1, u32::MAX);
     while at < traps {
-        let ring = Ring::new();
-        assert!(ring.works());
+        let ring = made();
+        assert!(works(&ring));
         CLOSES_AT.store(TRAPS.load(Ordering::Relaxed) + at, Ordering::Relaxed);
         CLOSES.store(ring.fd, Ordering::Relaxed);
-        let (result, took) = interrupted(|| ring.nop());
+        let (result, took) = interrupted(|| nop(&ring));
         CLOSES.store(0, Ordering::Relaxed);
         // Done or too late; what the kernel's file would be while the call is inside, the ring is here.
         assert!(
@@ -187,15 +149,15 @@ fn closed_wherever_it_is_entered() {
         // The last one's trap may not have come.
         assert!([None, Some(0)].contains(&uapi::ring_close(ring.fd as i32)), "at {at}");
         for mapping in [ring.rings, ring.sqes] {
-            // SAFETY: one of the two mappings that `Ring::new` made, which nothing uses any more.
+            // SAFETY: one of the two mappings that `made` gave, which nothing uses any more.
             unsafe { libc::munmap(mapping as *mut _, 4096) };
         }
         (at, traps) = (at + 47, took);
     }
     assert!(at > 100 && WRONG.load(Ordering::Relaxed) == 0, "{at}");
     // Making another one, or closing it, ends the last one; and other rings take its place with the thread.
-    assert_eq!(uapi::ring_close(Ring::new().fd as i32), Some(0));
-    assert!(RINGS.get().unwrap().own.iter().all(Ring::works));
+    assert_eq!(uapi::ring_close(made().fd as i32), Some(0));
+    assert!(RINGS.get().unwrap().own.iter().all(works));
     assert_eq!(open(), before, "descriptors");
 }
 
@@ -209,10 +171,10 @@ fn a_handler_may_use_rings_wherever_it_interrupts_a_call() {
         assert_eq!(libc::sigaction(libc::SIGTRAP, &act, null_mut()), 0);
         libc::alarm(120);
     }
-    let make = |n: usize| (0..n).map(|_| Ring::new()).collect();
+    let make = |n: usize| (0..n).map(|_| made()).collect();
     let rings = RINGS.get_or_init(|| Rings { own: make(MANY), handlers: make(MANY) });
     let all = || rings.own.iter().chain(&rings.handlers);
-    assert!((0..3).all(|_| all().all(Ring::works)), "what is made once is made");
+    assert!((0..3).all(|_| all().all(works)), "what is made once is made");
 
     // Calls of the handler that found no ring, so far.
     let not_found = || NOT_FOUND.load(Ordering::Relaxed);
@@ -221,13 +183,13 @@ fn a_handler_may_use_rings_wherever_it_interrupts_a_call() {
         assert_eq!(WRONG.load(Ordering::Relaxed), 0, "{what}: of the handler's calls");
     };
     // The ring that was used last, and one that has to be looked for.
-    assert!(rings.own[0].works());
+    assert!(works(&rings.own[0]));
     SAME.store(0, Ordering::Relaxed);
-    took("a ring at hand", interrupted(|| rings.own[0].works()));
+    took("a ring at hand", interrupted(|| works(&rings.own[0])));
     assert_eq!(not_found(), 0, "with a ring at hand nothing is looked for");
     for at in 1..MANY {
         SAME.store(at, Ordering::Relaxed);
-        took("a ring from the table", interrupted(|| rings.own[at].works()));
+        took("a ring from the table", interrupted(|| works(&rings.own[at])));
     }
     let (in_it, busy) = (LET_IN.load(Ordering::Relaxed), TOLD_BUSY.load(Ordering::Relaxed));
     assert!(in_it > 0 && busy > 0, "{in_it} let in, {busy} told that their thread is inside");
@@ -240,10 +202,10 @@ fn a_handler_may_use_rings_wherever_it_interrupts_a_call() {
         "a duplicate, and its end",
         interrupted(|| duplicate().and_then(uapi::ring_close) == Some(0)),
     );
-    let (ring, traps) = interrupted(Ring::new);
-    took("a ring that is made", (ring.works(), traps));
+    let (ring, traps) = interrupted(made);
+    took("a ring that is made", (works(&ring), traps));
     took("its end", interrupted(|| uapi::ring_close(ring.fd as i32) == Some(0)));
-    assert!(all().all(Ring::works), "all go on");
+    assert!(all().all(works), "all go on");
     closed_wherever_it_is_entered();
     let (found, not_found) = (TRAPS.load(Ordering::Relaxed) - not_found(), not_found());
     assert!(

@@ -19,6 +19,7 @@ pub mod futexes;
 pub mod garbage;
 pub mod held;
 pub mod kbuf;
+pub mod keepers;
 pub mod leaks;
 pub mod lent;
 pub mod links;
@@ -75,6 +76,7 @@ pub const FAMILIES: &[Family] = &[
     cancel::FAMILY,
     register::FAMILY,
     personalities::FAMILY,
+    keepers::FAMILY,
     resize::FAMILY,
     refusals::FAMILY,
     regions::FAMILY,

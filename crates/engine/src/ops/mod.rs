@@ -19,6 +19,7 @@ pub mod futex;
 pub mod msg;
 pub mod net;
 pub mod netbuf;
+pub mod netsend;
 pub mod nop;
 pub mod path;
 pub mod pipe;

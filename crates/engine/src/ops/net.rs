@@ -1,13 +1,13 @@
 //! SEND, RECV, SENDMSG, RECVMSG, SEND_ZC, SENDMSG_ZC: always with MSG_DONTWAIT, waiting by readiness.
 //!
-//! The attempts stand in `sockio.rs`, what provided buffers and multishot add in `netbuf.rs`.
+//! The attempts stand in `sockio.rs`, what provided buffers and multishot add in `netbuf.rs` and `netsend.rs`.
 
 use super::sockio::{
     DONTWAIT, POLLOUT, WAITALL, how, may_lend, msg_prep, msg_stabilise, poll_first, read_iov,
     receive_events, receive_rest, recv_chosen, recvmsg_chosen, recvmsg_lent, send_chosen,
     send_lent, sendmsg_chosen, sendmsg_lent, socket_option, stable_msg,
 };
-use super::{Attempt, BASE, OpDef, Outcome, netbuf, rights, rw};
+use super::{Attempt, BASE, OpDef, Outcome, netbuf, netsend, rights, rw};
 use crate::ops::sock::read_addr;
 use crate::req::{AsyncData, File, MsgData, Req, flag};
 use crate::state::State;
@@ -209,7 +209,7 @@ fn send_issue(st: &mut State, req: &mut Req, attempt: Attempt) -> Outcome {
         return send_provided(st, req, attempt);
     }
     if how(req) & raw::IORING_RECVSEND_BUNDLE != 0 {
-        return netbuf::send_named(st, req, attempt);
+        return netsend::send_named(st, req, attempt);
     }
     send_chosen(req)
 }
@@ -217,10 +217,10 @@ fn send_issue(st: &mut State, req: &mut Req, attempt: Attempt) -> Outcome {
 #[inline(never)]
 fn send_provided(st: &mut State, req: &mut Req, attempt: Attempt) -> Outcome {
     if netbuf::chooses(req) {
-        return netbuf::send(st, req, attempt);
+        return netsend::send(st, req, attempt);
     }
     let outcome = send_chosen(req);
-    if netbuf::is_waiting_bundle(req) { netbuf::resume_bundle(st, req, outcome) } else { outcome }
+    if netsend::is_waiting_bundle(req) { netsend::resume_bundle(st, req, outcome) } else { outcome }
 }
 
 fn recv_issue(st: &mut State, req: &mut Req, attempt: Attempt) -> Outcome {

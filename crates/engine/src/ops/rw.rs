@@ -4,13 +4,13 @@
 //! worker (writes hashed by inode), everything else waits for readiness.
 
 use super::rwcall::{
-    MAX_RW_COUNT, RWF_NOWAIT, advance, is_fixed_buf, is_storage, is_vectored, is_write, left,
-    selects, transfer, transfer_anywhere, transfer_blocking, transfer_vector,
+    RWF_NOWAIT, advance, is_fixed_buf, is_storage, is_vectored, is_write, left, selects, transfer,
+    transfer_anywhere, transfer_blocking, transfer_vector,
 };
 use super::{Attempt, BASE, OpDef, Outcome, retry_eintr, rwrules};
 use crate::req::{AsyncData, File, Req, flag};
 use crate::state::State;
-use crate::sys::{self, FileKind};
+use crate::sys::{self, FileKind, MAX_RW_COUNT};
 use crate::{lent, usercopy};
 use soloring_abi::{Errno, IoVec, Opcode, raw};
 use soloring_iowq::{Class, Interrupt};

@@ -4,11 +4,9 @@
 use super::rwrules;
 use crate::creds::sys_as;
 use crate::req::{AsyncData, File, Req, flag};
-use crate::sys::{self, FileKind};
+use crate::sys::{self, FileKind, MAX_RW_COUNT};
 use soloring_abi::{Errno, IoVec, Opcode, sqe_flags};
 
-/// The most that one read or write transfers (MAX_RW_COUNT).
-pub const MAX_RW_COUNT: u64 = 0x7fff_f000;
 pub const RWF_NOWAIT: u32 = libc::RWF_NOWAIT as u32;
 
 /// Bits of what an opcode of this family is.

@@ -7,7 +7,7 @@ use super::{Attempt, Outcome};
 use crate::creds::sys_as;
 use crate::ops::sock::read_addr;
 use crate::req::{AsyncData, MsgData, Req, flag};
-use crate::sys::sys;
+use crate::sys::{MAX_RW_COUNT, sys};
 use crate::{lent, usercopy};
 use soloring_abi::{Errno, IoVec, Opcode, raw, sqe_flags};
 use std::mem::offset_of;
@@ -197,7 +197,7 @@ pub fn advance(req: &mut Req, mut n: u64) {
 /// Address and length of a single buffer, less what was transferred already.
 fn single(req: &Req) -> (u64, u64) {
     let done = req.done as u64;
-    (req.sqe.addr + done, (req.sqe.len as u64).min(0x7fff_f000) - done)
+    (req.sqe.addr + done, (req.sqe.len as u64).min(MAX_RW_COUNT) - done)
 }
 
 /// One attempt with the buffer that the request names.
